@@ -1,0 +1,57 @@
+"""Who the container is outside and inside: never root outside unless asked, one user and one group inside."""
+
+from __future__ import annotations
+
+import posix
+
+from igaki.init import files, kernel
+from igaki.ops.setup import NOBODY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from igaki.ops import Namespaces
+
+
+def leave_root() -> None:
+    """Become nobody. User 0 owns the host's files, and owning needs no capability."""
+    posix.setgroups([])
+    posix.setresgid(NOBODY, NOBODY, NOBODY)
+    posix.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def map_ids(namespaces: Namespaces, uid: int, gid: int) -> None:
+    """Map the one user and the one group of the new user namespace to `uid` and `gid` outside (user_namespaces(7)).
+
+    Afterwards the process is undumpable: no other process of the user can look into it.
+    """
+    # Only the owner of /proc/self/uid_map may write it, which is root for a process that is not dumpable.
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    _write("/proc/self/uid_map", f"{uid if namespaces.uid is None else namespaces.uid} {uid} 1\n")
+    _write("/proc/self/setgroups", "deny\n")  # before gid_map: the kernel insists on it
+    _write("/proc/self/gid_map", f"{gid if namespaces.gid is None else namespaces.gid} {gid} 1\n")
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def drop_privileges(last_capability: int) -> None:
+    """Give up every capability for good. Raises OSError when one can't be dropped."""
+    kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(last_capability + 1):
+        kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
+    kernel.clear_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def last_capability() -> int:
+    fd = files.open_path("/proc/sys/kernel/cap_last_cap", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return int(posix.read(fd, 16))
+    finally:
+        posix.close(fd)
+
+
+def _write(path: str, text: str) -> None:
+    fd = files.open_path(path, posix.O_WRONLY | posix.O_CLOEXEC)
+    try:
+        files.write_all(fd, text.encode(), path)
+    finally:
+        posix.close(fd)

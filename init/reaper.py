@@ -1,0 +1,106 @@
+"""PID 1 once the program runs: reap everything, pass signals on, end with the program or when the host is gone."""
+
+from __future__ import annotations
+
+import _signal
+import posix
+import select
+from time import monotonic
+
+from igaki.init.report import send
+from igaki.ops import Exited, Stopped
+from igaki.ops.wire import STATUS_FD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+FORWARDED = (
+    _signal.SIGHUP,
+    _signal.SIGINT,
+    _signal.SIGQUIT,
+    _signal.SIGTERM,
+    _signal.SIGUSR1,
+    _signal.SIGUSR2,
+    _signal.SIGCONT,
+    _signal.SIGTSTP,
+    _signal.SIGWINCH,
+)
+TO_THE_GROUP = (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGCONT, _signal.SIGWINCH)
+"""What a terminal sends to its whole foreground group."""
+
+
+class Signals:
+    """Signals as bytes on a pipe, so that nothing is done in a handler."""
+
+    def __init__(self) -> None:
+        self.read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        _signal.set_wakeup_fd(write)
+        for number in (*FORWARDED, _signal.SIGCHLD):
+            _signal.signal(number, _nothing)  # without a handler the kernel keeps signals from PID 1
+
+    def take(self) -> bytes:
+        try:
+            return posix.read(self.read, 4096)
+        except BlockingIOError:
+            return b""
+
+
+class Reaper:
+    """Waits for everything in the container."""
+
+    def __init__(self, program: int, linger: float | None, signals: Signals) -> None:
+        self._program = program
+        self._linger = linger
+        self._signals = signals
+        self._ended = False
+        self._deadline: float | None = None
+
+    def run(self) -> None:
+        """Return when the container may end."""
+        poll = select.poll()
+        poll.register(self._signals.read, select.POLLIN)
+        poll.register(STATUS_FD, 0)  # POLLHUP is always reported: the host is gone
+        while not self._reap():
+            patience = None if self._deadline is None else max(0.0, self._deadline - monotonic())
+            events = dict(poll.poll(None if patience is None else patience * 1000))
+            if STATUS_FD in events or (patience is not None and not events):
+                return
+            for number in self._signals.take():
+                if number != _signal.SIGCHLD:
+                    self._forward(number)
+
+    def _reap(self) -> bool:
+        """Collect who has ended. Returns whether there is nothing left to wait for."""
+        while True:
+            try:
+                pid, status = posix.waitpid(-1, posix.WNOHANG | posix.WUNTRACED)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid == self._program and self._program_changed(status):
+                return True
+
+    def _program_changed(self, status: int) -> bool:
+        if posix.WIFSTOPPED(status):
+            send(Stopped(posix.WSTOPSIG(status)))
+            return False
+        signal = posix.WTERMSIG(status) if posix.WIFSIGNALED(status) else 0
+        send(Exited(128 + signal if signal else posix.WEXITSTATUS(status), signal))
+        self._ended = True
+        if self._linger:
+            self._deadline = monotonic() + self._linger
+        return self._linger == 0
+
+    def _forward(self, number: int) -> None:
+        if self._ended:
+            return
+        try:
+            posix.kill(-self._program if number in TO_THE_GROUP else self._program, number)
+        except ProcessLookupError:
+            pass  # it has just ended; the next reap says so
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    return None

@@ -1,0 +1,50 @@
+"""Etc: the host's configuration, with room for the container's own users."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from igaki.ops.base import Op, check_source
+from igaki.ops.bind import Bind
+from igaki.ops.symlink import Symlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from igaki.ops.phases import HostRoot, NewRoot
+
+HIDDEN = ".host"
+LEFT_FREE = ("passwd", "group", HIDDEN)
+
+
+class Etc(Op, frozen=True, kw_only=True):
+    """Mirror the directory `source` at `target` by symlinks, all but passwd and group, so that other ops can add files."""
+
+    target: str = "/etc"
+    source: str = "/etc"
+    expansion: list[Bind | Symlink] = []
+    """What the mirror consists of; filled in by `early`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_source("source", self.source)
+        if self.target == "/":
+            raise ValueError("the target of etc can't be /")
+
+    def __str__(self) -> str:
+        return f"mirror {self.source} at {self.target}"
+
+    def early(self, root: HostRoot) -> Self | None:
+        hidden = Bind(f"{self.target}/{HIDDEN}", source=self.source).early(root)
+        assert hidden is not None, "a bind that is not optional is settled or raises"
+        links = [
+            Symlink(f"{self.target}/{name}", to="/proc/mounts" if name == "mtab" else f"{HIDDEN}/{name}")
+            for name in root.names(self.source)
+            if name not in LEFT_FREE
+        ]
+        return replace(self, expansion=[hidden, *links])
+
+    def apply(self, root: NewRoot) -> None:
+        for op in self.expansion:
+            op.apply(root)
