@@ -64,17 +64,30 @@ def _become(setup: Setup, inherited: Inherited, report: int) -> None:
             if number not in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):  # 32, 33: the C library's own
                 _signal.signal(number, _signal.SIG_DFL)
         step, path = "enter the working directory", setup.cwd
-        posix.chdir(setup.cwd)
+        cwd = _enter(setup.cwd, setup.cwd_else)
         step, path = "pass descriptors on", ""
         report = _arrange(setup.fds, report)
         argv = [_bytes(argument) for argument in setup.argv]
         env = {name.encode(): _bytes(value) for name, value in setup.env.items()}
+        if b"PWD" in env:
+            env[b"PWD"] = cwd.encode()
         step, path = "execute", argv[0].decode("utf-8", "backslashreplace")
         _execute(argv, env)
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None) or 0
         reason = getattr(error, "strerror", None) or str(error)
         files.write_all(report, f"{step}\0{number}\0{reason}\0{path}".encode(), "")
+
+
+def _enter(cwd: str, otherwise: list[str]) -> str:
+    """Enter the first of the directories that can be entered. Raises OSError for `cwd` when none can."""
+    try:
+        posix.chdir(cwd)
+    except OSError:
+        if not otherwise:
+            raise
+        return _enter(otherwise[0], otherwise[1:])
+    return cwd
 
 
 def _arrange(numbers: list[int], report: int) -> int:

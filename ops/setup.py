@@ -50,6 +50,9 @@ class Setup(Message, frozen=True, kw_only=True):
     """The whole environment; nothing is inherited."""
 
     cwd: str = "/"
+    cwd_else: list[str] = []
+    """Directories to try, in order, where `cwd` can't be entered."""
+
     hostname: str = ""
     """Empty keeps the host's name."""
 
@@ -76,7 +79,8 @@ class Setup(Message, frozen=True, kw_only=True):
                 raise ValueError(f"environment variable {name!r} has an empty name or an '=' in it")
             if not isinstance(value, Redacted):
                 _check_string(f"value of environment variable {name}", value)
-        check_path("working directory", self.cwd)
+        for path in (self.cwd, *self.cwd_else):
+            check_path("working directory", path)
         check_text("hostname", self.hostname)
         if len(self.hostname.encode()) > HOSTNAME_MAX:
             raise ValueError(f"hostname {self.hostname!r} is longer than {HOSTNAME_MAX} bytes")

@@ -1,0 +1,136 @@
+"""The `igaki` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from igaki.lite import load_msgspec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from igaki.host.launch import Init
+    from igaki.host.options import Request
+    from igaki.ops import Plan
+
+EXIT_USAGE = 2
+
+
+def main() -> NoReturn:
+    """Run the command line of this process, and end it."""
+    match sys.argv[1:]:
+        case ["run", *arguments]:
+            code = run(arguments)
+        case ["--version"]:
+            from igaki import __version__
+
+            code = _print(f"igaki {__version__}\n")
+        case ["--help" | "-h" | "help"]:
+            code = _print(_help())
+        case []:
+            code = _usage("what should it do?")
+        case [word, *_]:
+            code = _usage(f"unknown command {word}")
+    # Without the interpreter's farewell: the container and its exit code are all that anybody waits for.
+    os._exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """`igaki run`. Returns the exit code."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        return _print(_help())
+    load_msgspec()
+    from igaki.ops.failure import EXIT_SETUP
+
+    _open_missing_stdio()
+    init = None
+    try:
+        if "--dry-run" not in arguments:
+            from igaki.host.launch import start_init
+
+            # Before anything else, so that init's interpreter starts while ours goes on.
+            init = start_init((0, 1, 2))
+    except OSError as error:
+        return _complain(f"cannot start init: {error.strerror}: {error.filename!r}", EXIT_SETUP)
+    from igaki.host.options import UsageError, parse
+
+    try:
+        request = parse(arguments)
+        plan = request.plan()
+    except (UsageError, ValueError) as error:
+        return _usage(str(error))
+    for warning in request.warnings:
+        _complain(f"warning: {warning}", 0)
+    if request.dry_run or init is None:
+        from igaki.host.dry_run import describe
+
+        return _print(describe(plan))
+    return _run(request, plan, init)
+
+
+def _run(request: Request, plan: Plan, init: Init) -> int:
+    from igaki.host.foreground import Foreground, Interrupted
+    from igaki.ops import ProtocolError, SetupError, encode_plan
+    from igaki.ops.failure import EXIT_SETUP
+
+    try:
+        stream = encode_plan(plan)
+    except ValueError as error:
+        return _usage(str(error))
+    if request.record is not None:
+        from igaki.host.record import record
+
+        try:
+            record(plan, request.record, secrets=request.record_secrets)
+        except OSError as error:
+            return _complain(f"cannot record to {request.record}: {error.strerror}", EXIT_SETUP)
+    foreground = Foreground(init, plan, stream)
+    try:
+        code = foreground.run()
+    except SetupError as error:
+        code = _complain(str(error), error.failure.exit_code)
+    except ProtocolError as error:
+        code = _complain(f"init and host disagree: {error}", EXIT_SETUP)
+    except Interrupted as interrupted:
+        code = 128 + interrupted.number
+    for warning in foreground.warnings:
+        _complain(f"warning: {warning}", 0)
+    return code
+
+
+def _open_missing_stdio() -> None:
+    """Have something at descriptors 0 to 2, or other files would get these numbers and become the program's."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _complain(text: str, code: int) -> int:
+    """One line on standard error, whatever the text contains."""
+    line = "igaki: " + text.replace("\n", "\\n") + "\n"
+    os.write(2, line.encode("utf-8", "backslashreplace"))
+    return code
+
+
+def _usage(text: str) -> int:
+    return _complain(f"{text} (see igaki --help)", EXIT_USAGE)
+
+
+def _help() -> str:
+    load_msgspec()
+    from igaki.host.help import text
+
+    return text()

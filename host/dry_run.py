@@ -1,0 +1,33 @@
+"""What a plan would do, one line an op."""
+
+from __future__ import annotations
+
+import os
+
+from igaki.host.default_plan import is_below
+from igaki.ops import Bind, Chmod, Dev, Etc, Overlay, Proc, Remount, Root, Tmpfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from igaki.ops import AnyOp, Plan
+
+MOUNTING = (Bind, Dev, Etc, Overlay, Proc, Root, Tmpfs)
+
+
+def describe(plan: Plan) -> str:
+    """One line per op: its number, its sentence, and what it would create on the host."""
+    lines = [f"{index:3}  {op}{_side_effect(plan.ops[:index], op)}\n" for index, op in enumerate(plan.ops)]
+    return "".join(lines)
+
+
+def _side_effect(before: list[AnyOp], op: AnyOp) -> str:
+    """What `op` leaves on the host: below a writable bind, things that are missing are created there."""
+    if isinstance(op, (Chmod, Remount)):
+        return ""
+    for earlier in reversed(before):
+        if isinstance(earlier, MOUNTING) and is_below(op.target, earlier.target):
+            if not isinstance(earlier, Bind) or not earlier.writable:
+                return ""
+            path = os.path.join(earlier.source, os.path.relpath(op.target, earlier.target))
+            return "" if os.path.lexists(path) else f" [creates {path} on the host]"
+    return ""
