@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from igaki.host.launch import start_init
 from igaki.lite import load_msgspec
 
 TYPE_CHECKING = False
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from igaki.ops import Plan
 
 EXIT_USAGE = 2
+EXIT_SETUP = 125
 
 
 def main() -> NoReturn:
@@ -41,19 +43,13 @@ def run(arguments: list[str]) -> int:
     """`igaki run`. Returns the exit code."""
     if arguments[:1] in (["--help"], ["-h"]):
         return _print(_help())
-    load_msgspec()
-    from igaki.ops.failure import EXIT_SETUP
-
     _open_missing_stdio()
-    init = None
+    # Before anything else, so that init's interpreter starts while ours goes on.
     try:
-        if "--dry-run" not in arguments:
-            from igaki.host.launch import start_init
-
-            # Before anything else, so that init's interpreter starts while ours goes on.
-            init = start_init((0, 1, 2))
+        init = None if "--dry-run" in arguments else start_init((0, 1, 2))
     except OSError as error:
         return _complain(f"cannot start init: {error.strerror}: {error.filename!r}", EXIT_SETUP)
+    load_msgspec()
     from igaki.host.options import UsageError, parse
 
     try:
@@ -73,7 +69,6 @@ def run(arguments: list[str]) -> int:
 def _run(request: Request, plan: Plan, init: Init) -> int:
     from igaki.host.foreground import Foreground, Interrupted
     from igaki.ops import ProtocolError, SetupError, encode_plan
-    from igaki.ops.failure import EXIT_SETUP
 
     try:
         stream = encode_plan(plan)

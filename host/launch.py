@@ -11,7 +11,7 @@ import fcntl
 import os
 import sys
 
-from igaki.ops.wire import EXTRA_FD, STATUS_FD, STREAM_FD
+from igaki.handover import EXTRA_FD, STATUS_FD, STREAM_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

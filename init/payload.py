@@ -7,12 +7,12 @@ import fcntl
 import posix
 from errno import EACCES, ENOENT, ENOTDIR
 
+from igaki.handover import EXTRA_FD
 from igaki.init import files, kernel
 from igaki.init.report import Refused
 from igaki.ops import Failure
 from igaki.ops.base import Octets, Redacted
 from igaki.ops.failure import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP
-from igaki.ops.wire import EXTRA_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

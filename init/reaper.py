@@ -7,9 +7,9 @@ import posix
 import select
 from time import monotonic
 
+from igaki.handover import STATUS_FD
 from igaki.init.report import send
 from igaki.ops import Exited, Stopped
-from igaki.ops.wire import STATUS_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posix
 from time import monotonic_ns
 
+from igaki.handover import STATUS_FD
 from igaki.ops import Failure, ProtocolError, Timing, Warning
-from igaki.ops.wire import STATUS_FD, encode
+from igaki.ops.wire import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

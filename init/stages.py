@@ -12,13 +12,14 @@ import select
 import sys
 from errno import EROFS
 
+from igaki.handover import EXTRA_FD, STATUS_FD, STREAM_FD
 from igaki.init import files, identity, kernel, payload, report
 from igaki.init.host_root import HostRoot
 from igaki.init.new_root import SYSROOT, NewRoot
 from igaki.init.reaper import Reaper, Signals
 from igaki.init.report import Clock, Refused, step
 from igaki.ops import Bind, Dev, Etc, Failure, Overlay, Proc, Ready, Remount, Root, Settled, Started, Tmpfs
-from igaki.ops.wire import EXTRA_FD, STATUS_FD, STREAM_FD, STREAM_MAX, decode_body, read_namespaces
+from igaki.ops.wire import STREAM_MAX, decode_body, read_namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -36,15 +36,6 @@ FRAME_MAX = PLACE_MAX + 1024 * 1024
 STREAM_MAX = 256 * 1024 * 1024
 OPS_MAX = 100_000
 
-STREAM_FD = 3
-"""Where init reads the plan."""
-
-STATUS_FD = 4
-"""Where init tells what happens; also its lifeline: when the other end is closed, the host is gone."""
-
-EXTRA_FD = 5
-"""The first of the descriptors that are passed on to the program."""
-
 
 class End(Message, frozen=True):
     """Closes a plan; `ops` is how many there were, so that a cut stream is never mistaken for a shorter plan."""
