@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from igaki.host.launch import start_init
@@ -36,7 +36,7 @@ def main() -> NoReturn:
         case [word, *_]:
             code = _usage(f"unknown command {word}")
     # Without the interpreter's farewell: the container and its exit code are all that anybody waits for.
-    os._exit(code)
+    posix._exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -99,9 +99,9 @@ def _open_missing_stdio() -> None:
     """Have something at descriptors 0 to 2, or other files would get these numbers and become the program's."""
     for fd in range(3):
         try:
-            os.fstat(fd)
+            posix.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            posix.open("/dev/null", posix.O_RDWR)  # the lowest free number: this one
 
 
 def _print(text: str) -> int:
@@ -116,7 +116,7 @@ def _print(text: str) -> int:
 def _complain(text: str, code: int) -> int:
     """One line on standard error, whatever the text contains."""
     line = "igaki: " + text.replace("\n", "\\n") + "\n"
-    os.write(2, line.encode("utf-8", "backslashreplace"))
+    posix.write(2, line.encode("utf-8", "backslashreplace"))
     return code
 
 

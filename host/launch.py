@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import os
+import posix  # rather than os, which takes a millisecond where site has not imported it
 import sys
 
 from igaki.handover import EXTRA_FD, STATUS_FD, STREAM_FD
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = __file__.removesuffix("/host/launch.py")
 ENTRY = f"{PACKAGE}/init/entry"
 KILL, STOP = 9, 19
 SIGNALS = tuple(number for number in range(1, 65) if number not in (KILL, STOP, 32, 33))  # 32, 33: the C library's own
@@ -39,7 +39,7 @@ def start_init(stdio: Sequence[int], extra: Sequence[int] = ()) -> Init:
 
     Raises OSError. The caller owns the two descriptors of the result, and the process.
     """
-    stream_out, stream_in = os.pipe2(os.O_CLOEXEC)
+    stream_out, stream_in = posix.pipe2(posix.O_CLOEXEC)
     ours, theirs = (end.detach() for end in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM))
     handed = {0: stdio[0], 1: stdio[1], 2: stdio[2], STREAM_FD: stream_out, STATUS_FD: theirs}
     handed.update({EXTRA_FD + index: fd for index, fd in enumerate(extra)})
@@ -49,18 +49,18 @@ def start_init(stdio: Sequence[int], extra: Sequence[int] = ()) -> Init:
         for number, fd in handed.items():
             # A copy above all the numbers to be given, so that none is overwritten before it is used.
             copies.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, EXTRA_FD + len(extra)))
-            actions.append((os.POSIX_SPAWN_DUP2, copies[-1], number))
+            actions.append((posix.POSIX_SPAWN_DUP2, copies[-1], number))
         die_with_thread = "1" if _on_main_thread() else "0"
-        argv = [ENTRY, sys.executable, str(len(extra)), die_with_thread, os.path.dirname(PACKAGE), _home_of_msgspec()]
+        argv = [ENTRY, sys.executable, str(len(extra)), die_with_thread, PACKAGE.removesuffix("/igaki"), _home_of_msgspec()]
         # A process group of its own: what the terminal sends to ours is ours to pass on.
-        pid = os.posix_spawn(ENTRY, argv, {}, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=SIGNALS)
+        pid = posix.posix_spawn(ENTRY, argv, {}, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=SIGNALS)
     except BaseException:
-        os.close(stream_in)
-        os.close(ours)
+        posix.close(stream_in)
+        posix.close(ours)
         raise
     finally:
         for fd in (stream_out, theirs, *copies):
-            os.close(fd)
+            posix.close(fd)
     return Init(pid, stream_in, ours)
 
 
@@ -68,12 +68,20 @@ def _on_main_thread() -> bool:
     """Whether this thread lives as long as the process, as the parent-death signal of its children assumes."""
     import _thread
 
-    return _thread.get_native_id() == os.getpid()
+    return _thread.get_native_id() == posix.getpid()
 
 
 def _home_of_msgspec() -> str:
     """The directory from which init can import msgspec; it has no site-packages of its own."""
     for directory in sys.path:
-        if os.path.isabs(directory) and os.path.exists(f"{directory}/msgspec/__init__.py"):
+        if directory.startswith("/") and _exists(f"{directory}/msgspec/__init__.py"):
             return directory
     raise OSError(2, "msgspec is not installed as a directory on sys.path", "msgspec")
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True

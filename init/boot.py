@@ -1,7 +1,9 @@
 """Where the fresh interpreter starts: `boot.py PYTHON EXTRA_FDS DIE_WITH_THREAD PATH…`, from the script `entry`."""
 
+import gc
 import sys
 
+gc.disable()  # nothing here makes cycles worth the time of looking for them
 sys.path += sys.argv[4:]
 
 from igaki.lite import load_msgspec  # noqa: E402  igaki is on the path only now

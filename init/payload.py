@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from igaki.ops import Setup
 
+IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
 DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -60,9 +61,9 @@ def _become(setup: Setup, inherited: Inherited, report: int) -> None:
     try:
         posix.setpgid(0, 0)
         inherited.restore()
-        for number in range(1, _signal.NSIG):
-            if number not in (_signal.SIGKILL, _signal.SIGSTOP, 32, 33):  # 32, 33: the C library's own
-                _signal.signal(number, _signal.SIG_DFL)
+        _signal.set_wakeup_fd(-1)
+        for number in IGNORED_BY_PYTHON:  # what has a handler gets its default back from execve(2)
+            _signal.signal(number, _signal.SIG_DFL)
         step, path = "enter the working directory", setup.cwd
         cwd = _enter(setup.cwd, setup.cwd_else)
         step, path = "pass descriptors on", ""

@@ -46,6 +46,7 @@ def _load() -> None:
         "enum": _module("enum", EnumMeta=type("EnumMeta", (type,), {}), Enum=_class("Enum")),
         "re": _module("re", compile=None),
         "typing": _module("typing", **{name: _class(name) for name in TYPING}),
+        "types": _module("types", UnionType=type(int | str), GenericAlias=type(list[int])),
         "uuid": _module("uuid", UUID=_class("UUID"), SafeUUID=type("SafeUUID", (), {"unknown": None})),
     }
     utils = _module(
