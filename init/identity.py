@@ -12,6 +12,25 @@ if TYPE_CHECKING:
     from igaki.ops import Namespaces
 
 
+def is_root() -> bool:
+    """Whether this is user 0 in a way that can matter.
+
+    It can't in a user namespace that maps user 0 alone to an ordinary user outside, as `unshare -r` makes it: there is
+    nobody else to become there, and what user 0 owns is what that user owns.
+    """
+    if posix.geteuid() != 0:
+        return False
+    outside = {}
+    fd = files.open_path("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        for line in posix.read(fd, 65536).splitlines():
+            first, first_outside, count = (int(field) for field in line.split())
+            outside.update({uid: first_outside + uid - first for uid in (0, NOBODY) if first <= uid < first + count})
+    finally:
+        posix.close(fd)
+    return outside.get(0) == 0 or NOBODY in outside
+
+
 def leave_root() -> None:
     """Become nobody. User 0 owns the host's files, and owning needs no capability."""
     posix.setgroups([])

@@ -48,9 +48,8 @@ def main(extra_fds: int, *, die_with_thread: bool) -> NoReturn:
 def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
     with step("read the plan"):
         namespaces = read_namespaces(lambda size: posix.read(STREAM_FD, size))
-    root = posix.geteuid() == 0
-    if root and not namespaces.host_root:
-        with step("leave user 0 for an unprivileged one"):
+    with step("leave user 0 for an unprivileged one"):
+        if not namespaces.host_root and identity.is_root():
             identity.leave_root()
     uid, gid = posix.geteuid(), posix.getegid()
     with step("create the namespaces", hint=NO_USER_NAMESPACES):
