@@ -1,4 +1,4 @@
-"""Where the `igaki` command's interpreter starts, without site-packages: the one that holds this package is added here."""
+"""Where the interpreter of the `igaki` command starts: of site-packages it sees the one that holds this package."""
 
 import gc
 import sys

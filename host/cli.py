@@ -31,10 +31,10 @@ def main() -> NoReturn:
             code = _print(f"igaki {__version__}\n")
         case ["--help" | "-h" | "help"]:
             code = _print(_help())
-        case []:
-            code = _usage("what should it do?")
         case [word, *_]:
             code = _usage(f"unknown command {word}")
+        case _:
+            code = _usage("what should it do?")
     # Without the interpreter's farewell: the container and its exit code are all that anybody waits for.
     posix._exit(code)
 

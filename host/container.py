@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Protocol
 
@@ -146,7 +146,7 @@ async def open_container(
     stderr: Stdio = None,
     fds: Mapping[int, int] | None = None,
     setup_timeout: float = SETUP_TIMEOUT,
-) -> AsyncIterator[Container]:
+) -> AsyncGenerator[Container]:
     """Start a container and hand it out once its program runs. When the block ends, so does everything in it.
 
     `fds` are further descriptors for the program: number inside to descriptor here. `setup_timeout` is in seconds.
@@ -209,21 +209,23 @@ async def run(
     async def collect(name: str, stream: trio.lowlevel.FdStream) -> None:
         output[name] = b"".join([piece async for piece in stream])
 
-    async with open_container(
-        plan,
-        stdin=PIPE if isinstance(stdin, bytes) else stdin,
-        stdout=PIPE if capture_stdout else stdout,
-        stderr=PIPE if capture_stderr else stderr,
-        fds=fds,
-        setup_timeout=setup_timeout,
-    ) as container:
-        async with trio.open_nursery() as nursery:
-            if isinstance(stdin, bytes) and container.stdin is not None:
-                nursery.start_soon(feed, container.stdin, stdin)
-            for name, stream in (("stdout", container.stdout), ("stderr", container.stderr)):
-                if stream is not None:
-                    nursery.start_soon(collect, name, stream)
-            nursery.start_soon(container.wait)
+    async with (
+        open_container(
+            plan,
+            stdin=PIPE if isinstance(stdin, bytes) else stdin,
+            stdout=PIPE if capture_stdout else stdout,
+            stderr=PIPE if capture_stderr else stderr,
+            fds=fds,
+            setup_timeout=setup_timeout,
+        ) as container,
+        trio.open_nursery() as nursery,
+    ):
+        if isinstance(stdin, bytes) and container.stdin is not None:
+            nursery.start_soon(feed, container.stdin, stdin)
+        for name, stream in (("stdout", container.stdout), ("stderr", container.stderr)):
+            if stream is not None:
+                nursery.start_soon(collect, name, stream)
+        nursery.start_soon(container.wait)
     assert container.returncode is not None
     argv = [str(argument) for argument in plan.setup.argv]
     if check and container.returncode != 0:

@@ -30,7 +30,7 @@ class HostFacts:
 
 
 def gather(*, as_nobody: bool) -> HostFacts:
-    """Look at the caller's environment and the host; `as_nobody` when the container will run as an unprivileged user."""
+    """Look at the caller's environment and the host; `as_nobody`: the container will run as an unprivileged user."""
     homes = [os.environ.get("HOME", "")]
     try:
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)
@@ -45,7 +45,7 @@ def gather(*, as_nobody: bool) -> HostFacts:
 
 
 def working_directory(*, as_nobody: bool) -> str | None:
-    """The working directory, where it still exists, a stream can carry its name and the container's user can get there."""
+    """The working directory, if it still exists, a stream can carry its name and the container's user can get there."""
     try:
         cwd = os.getcwd()
         check_path("working directory", cwd)

@@ -1,12 +1,12 @@
-"""One container in the foreground of a terminal: feed it the plan, pass signals on, wait. One poll loop, without trio."""
+"""One container in the foreground of a terminal: feed it the plan, pass signals on, wait. One poll loop, no trio."""
 
 from __future__ import annotations
 
-import _signal  # `signal` without its enums, which take 3 ms
 import os
 import select
 import time
 
+from igaki import signals
 from igaki.host.session import Session
 from igaki.ops import Failure, SetupError
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SETUP_TIMEOUT = 30.0
 """Seconds that setting the container up may take."""
 
-ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
-FORWARDED = (*ENDING, _signal.SIGUSR1, _signal.SIGUSR2, _signal.SIGTSTP, _signal.SIGCONT, _signal.SIGWINCH)
+ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
+FORWARDED = (*ENDING, signals.SIGUSR1, signals.SIGUSR2, signals.SIGTSTP, signals.SIGCONT, signals.SIGWINCH)
 
 
 class Interrupted(Exception):
@@ -96,7 +96,7 @@ class Foreground:
         if self._session.stopped_by:
             self._session.stopped_by = 0
             # As a shell's job: stop with the program; whoever continues us continues it.
-            os.kill(os.getpid(), _signal.SIGSTOP)
+            os.kill(os.getpid(), signals.SIGSTOP)
         return bool(data)
 
     def _signal(self, number: int) -> None:
@@ -113,10 +113,10 @@ class Foreground:
 def _signals_as_bytes() -> int:
     """Signals to pass on, as bytes on a pipe. Those that the caller has us ignore (nohup, say) stay ignored."""
     read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    _signal.set_wakeup_fd(write)
+    signals.set_wakeup_fd(write)
     for number in FORWARDED:
-        if _signal.getsignal(number) is not _signal.SIG_IGN:
-            _signal.signal(number, _nothing)
+        if signals.getsignal(number) is not signals.SIG_IGN:
+            signals.signal(number, _nothing)
     return read
 
 

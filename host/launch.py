@@ -7,6 +7,7 @@ descriptors and their flags stay as they are.
 from __future__ import annotations
 
 import _socket
+import _thread
 import fcntl
 import posix  # rather than os, which takes a millisecond where site has not imported it
 import sys
@@ -51,7 +52,14 @@ def start_init(stdio: Sequence[int], extra: Sequence[int] = ()) -> Init:
             copies.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, EXTRA_FD + len(extra)))
             actions.append((posix.POSIX_SPAWN_DUP2, copies[-1], number))
         die_with_thread = "1" if _on_main_thread() else "0"
-        argv = [ENTRY, sys.executable, str(len(extra)), die_with_thread, PACKAGE.removesuffix("/igaki"), _home_of_msgspec()]
+        argv = [
+            ENTRY,
+            sys.executable,
+            str(len(extra)),
+            die_with_thread,
+            PACKAGE.removesuffix("/igaki"),
+            _home_of_msgspec(),
+        ]
         # A process group of its own: what the terminal sends to ours is ours to pass on.
         pid = posix.posix_spawn(ENTRY, argv, {}, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=SIGNALS)
     except BaseException:
@@ -66,8 +74,6 @@ def start_init(stdio: Sequence[int], extra: Sequence[int] = ()) -> Init:
 
 def _on_main_thread() -> bool:
     """Whether this thread lives as long as the process, as the parent-death signal of its children assumes."""
-    import _thread
-
     return _thread.get_native_id() == posix.getpid()
 
 

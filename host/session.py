@@ -7,7 +7,7 @@ from igaki.ops.wire import StatusReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from igaki.ops import AnyOp
+    from igaki.ops import AnyOp, Status
 
 
 class Session:
@@ -31,20 +31,23 @@ class Session:
             step = "learn how the program ended" if self.ready else "set the container up"
             raise SetupError(Failure(step=step, reason="init is gone without a word: it was killed or could not start"))
         for message in self._reader.feed(data):
-            match message:
-                case Started():
-                    self.pid = message.pid
-                case Ready():
-                    self.ready = True
-                case Failure():
-                    raise SetupError(message)
-                case Exited():
-                    self.exited = message
-                case Stopped():
-                    self.stopped_by = message.signal
-                case Warning():
-                    self.warnings.append(message.text)
-                case Settled():
-                    self.settled[message.index] = message.op
-                case Timing():
-                    self.timing = message
+            self._take(message)
+
+    def _take(self, message: Status) -> None:
+        match message:
+            case Started():
+                self.pid = message.pid
+            case Ready():
+                self.ready = True
+            case Failure():
+                raise SetupError(message)
+            case Exited():
+                self.exited = message
+            case Stopped():
+                self.stopped_by = message.signal
+            case Warning():
+                self.warnings.append(message.text)
+            case Settled():
+                self.settled[message.index] = message.op
+            case Timing():
+                self.timing = message

@@ -1,4 +1,4 @@
-"""Calls on files below an open directory, whose errors name the whole path in the container rather than the last part."""
+"""Calls on files below an open directory, whose errors name the whole path in the container, not its last part."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 import stat
-from errno import EEXIST, EILSEQ, ESTALE
+from errno import EILSEQ, ESTALE
 
 from igaki.init import files, kernel
 from igaki.ops import Source
@@ -47,13 +47,16 @@ class HostRoot:
                 posix.close(fd)
 
     def make(self, path: str) -> None:
-        for end in [index for index, character in enumerate(f"{path}/") if character == "/" and index]:
+        missing: list[str] = []
+        path = path.rstrip("/")
+        while path and not _exists(path):
+            missing.append(path)
+            path = path.rpartition("/")[0].rstrip("/")
+        while missing:
             try:
-                posix.mkdir(path[:end], 0o700)
-            except OSError as error:
-                # Above one's own directories it is EACCES or EROFS rather than EEXIST; `find` says what is really missing.
-                if error.errno != EEXIST and not _exists(path[:end]):
-                    raise
+                posix.mkdir(missing.pop(), 0o700)
+            except FileExistsError:
+                pass  # somebody else was faster; `find` sees what it is
 
     def read_link(self, path: str) -> str:
         text = files.read_link(path)
@@ -68,7 +71,7 @@ class HostRoot:
         return [name for name in names if _is_utf8(name)]
 
     def take(self, source: Source) -> int:
-        """A descriptor of `source`, valid until `release`. Raises OSError ESTALE when the host changed it since `find`."""
+        """A descriptor of `source`, valid until `release`. Raises OSError ESTALE when it was replaced since `find`."""
         fd = self._held.get(source.path)
         if fd is None:
             resolve = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
@@ -103,7 +106,7 @@ class HostRoot:
 def _exists(path: str) -> bool:
     try:
         posix.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return False
     return True
 

@@ -20,7 +20,7 @@ def is_root() -> bool:
     """
     if posix.geteuid() != 0:
         return False
-    outside = {}
+    outside: dict[int, int] = {}
     fd = files.open_path("/proc/self/uid_map", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         for line in posix.read(fd, 65536).splitlines():

@@ -1,7 +1,7 @@
 """Every system call that Python's `posix` module lacks. Each raises OSError with its operands; none knows a policy.
 
-All go through syscall(2): it returns a `long`, where libc's own wrappers return an `int` whose upper half is garbage in a
-`long`, and old C libraries lack most of them. `_ctypes` is used without the `ctypes` package: 2.6 ms less per start.
+All go through syscall(2): it returns a `long`, where libc's own wrappers return an `int` whose upper half is garbage in
+a `long`, and old C libraries lack most of them. `_ctypes` is used without the `ctypes` package: 2.6 ms less per start.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from errno import EAGAIN, EINTR, ENOSYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     _Number = _SimpleCData[int]
-    _Octets = Array[_SimpleCData[int]]
 else:
     _Number = _SimpleCData
-    _Octets = Array
 
 # Numbers from the kernel's asm/unistd_64.h (x86_64) and asm-generic/unistd.h (aarch64); from 424 on they are the same.
 _NUMBERS = {
@@ -124,18 +122,16 @@ class _Byte(_Number):
     _type_ = "B"
 
 
-class _Limits(_Octets):
-    """struct rlimit64: soft and hard limit, 8 bytes each."""
-
-    _type_ = _Byte
-    _length_ = 16
+def _buffer(length: int) -> Any:
+    """The type of `length` bytes that the kernel may write to."""
+    return type("_Buffer", (Array,), {"_type_": _Byte, "_length_": length})
 
 
-class _InterfaceRequest(_Octets):
-    """struct ifreq: a name of 16 bytes, then flags of 2 (netdevice(7))."""
+_Limits = _buffer(16)
+"""struct rlimit64: soft and hard limit, 8 bytes each."""
 
-    _type_ = _Byte
-    _length_ = 40
+_InterfaceRequest = _buffer(40)
+"""struct ifreq: a name of 16 bytes, then flags of 2 (netdevice(7))."""
 
 
 class _Function(CFuncPtr):
@@ -144,7 +140,7 @@ class _Function(CFuncPtr):
     _argtypes_ = (_Long, _Word, _Word, _Word, _Word, _Word, _Word)
 
 
-_syscall = _Function(dlsym(dlopen(None, 0), "syscall"))
+_syscall = _Function(dlsym(dlopen("", 0), "syscall"))
 
 
 def _numbers() -> dict[str, int]:
@@ -157,7 +153,7 @@ def _numbers() -> dict[str, int]:
 _numbers_here = _numbers()
 
 
-def _call(name: str, *arguments: int | bytes | _Octets, path: str = "", path2: str = "") -> int:
+def _call(name: str, *arguments: int | bytes | Any, path: str = "", path2: str = "") -> int:
     """Call the kernel; it sees numbers sign-extended to 64 bits. Raises OSError with the paths concerned."""
     padding = (0,) * (6 - len(arguments))
     result: int = _syscall(_numbers_here[name], *arguments, *padding)
@@ -229,8 +225,8 @@ def raise_interface(name: bytes) -> None:
         posix.close(fd)
 
 
-def mount(source: str, target: str, kind: str, flags: int, options: str = "", path: str = "") -> None:
-    """mount(2), for what the new interface can't do: propagation of what is mounted, and overlays. `path` names errors."""
+def mount(source: str, target: str, kind: str, flags: int, options: str = "", *, path: str = "") -> None:
+    """mount(2), for what the new interface can't do: a whole tree's propagation, and overlays. `path` names errors."""
     _call("mount", _c(source), _c(target), _c(kind), flags, _c(options), path=path or source, path2=path and target)
 
 
@@ -242,9 +238,9 @@ def pivot_root(new: str, old: str) -> None:
     _call("pivot_root", _c(new), _c(old), path=new, path2=old)
 
 
-def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0, label: str = "") -> int:
+def openat2(directory: int, path: str, flags: int, resolve: int, *, label: str = "") -> int:
     """Open `path` below `directory` under the `resolve` rules. `label` is the path that an error names."""
-    how = flags.to_bytes(8, "little") + mode.to_bytes(8, "little") + resolve.to_bytes(8, "little")
+    how = b"".join(field.to_bytes(8, "little") for field in (flags, 0, resolve))  # no mode: nothing is created
     for _ in range(128):
         try:
             return _call("openat2", directory, _c(path), how, len(how), path=label or path)

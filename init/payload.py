@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _signal
 import fcntl
 import posix
 from errno import EACCES, ENOENT, ENOTDIR
 
+from igaki import signals
 from igaki.handover import EXTRA_FD
 from igaki.init import files, kernel
 from igaki.init.report import Refused
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from igaki.ops import Setup
 
-IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
+IGNORED_BY_PYTHON = (signals.SIGPIPE, signals.SIGXFSZ)
 DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -61,9 +61,9 @@ def _become(setup: Setup, inherited: Inherited, report: int) -> None:
     try:
         posix.setpgid(0, 0)
         inherited.restore()
-        _signal.set_wakeup_fd(-1)
+        signals.set_wakeup_fd(-1)
         for number in IGNORED_BY_PYTHON:  # what has a handler gets its default back from execve(2)
-            _signal.signal(number, _signal.SIG_DFL)
+            signals.signal(number, signals.SIG_DFL)
         step, path = "enter the working directory", setup.cwd
         cwd = _enter(setup.cwd, setup.cwd_else)
         step, path = "pass descriptors on", ""
@@ -75,9 +75,9 @@ def _become(setup: Setup, inherited: Inherited, report: int) -> None:
         step, path = "execute", argv[0].decode("utf-8", "backslashreplace")
         _execute(argv, env)
     except (OSError, ValueError) as error:
-        number = getattr(error, "errno", None) or 0
+        errno = getattr(error, "errno", None) or 0
         reason = getattr(error, "strerror", None) or str(error)
-        files.write_all(report, f"{step}\0{number}\0{reason}\0{path}".encode(), "")
+        files.write_all(report, f"{step}\0{errno}\0{reason}\0{path}".encode(), "")
 
 
 def _enter(cwd: str, otherwise: list[str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _signal
 import posix
 import select
 from time import monotonic
 
+from igaki import signals
 from igaki.handover import STATUS_FD
 from igaki.init.report import send
 from igaki.ops import Exited, Stopped
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from types import FrameType
 
 FORWARDED = (
-    _signal.SIGHUP,
-    _signal.SIGINT,
-    _signal.SIGQUIT,
-    _signal.SIGTERM,
-    _signal.SIGUSR1,
-    _signal.SIGUSR2,
-    _signal.SIGCONT,
-    _signal.SIGTSTP,
-    _signal.SIGWINCH,
+    signals.SIGHUP,
+    signals.SIGINT,
+    signals.SIGQUIT,
+    signals.SIGTERM,
+    signals.SIGUSR1,
+    signals.SIGUSR2,
+    signals.SIGCONT,
+    signals.SIGTSTP,
+    signals.SIGWINCH,
 )
-TO_THE_GROUP = (_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGCONT, _signal.SIGWINCH)
+TO_THE_GROUP = (signals.SIGINT, signals.SIGQUIT, signals.SIGTSTP, signals.SIGCONT, signals.SIGWINCH)
 """What a terminal sends to its whole foreground group."""
 
 
@@ -35,9 +35,9 @@ class Signals:
 
     def __init__(self) -> None:
         self.read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
-        _signal.set_wakeup_fd(write)
-        for number in (*FORWARDED, _signal.SIGCHLD):
-            _signal.signal(number, _nothing)  # without a handler the kernel keeps signals from PID 1
+        signals.set_wakeup_fd(write)
+        for number in (*FORWARDED, signals.SIGCHLD):
+            signals.signal(number, _nothing)  # without a handler the kernel keeps signals from PID 1
 
     def take(self) -> bytes:
         try:
@@ -67,7 +67,7 @@ class Reaper:
             if STATUS_FD in events or (patience is not None and not events):
                 return
             for number in self._signals.take():
-                if number != _signal.SIGCHLD:
+                if number != signals.SIGCHLD:
                     self._forward(number)
 
     def _reap(self) -> bool:

@@ -1,17 +1,17 @@
 """The order of everything, from a plain process to the program's end.
 
-    stage one   reads the namespaces it is to make, makes them, starts PID 1 and ends
-    PID 1       reads the plan, builds the tree, gives up its privileges, starts the program and reaps
+stage one   reads the namespaces it is to make, makes them, starts PID 1 and ends
+PID 1       reads the plan, builds the tree, gives up its privileges, starts the program and reaps
 """
 
 from __future__ import annotations
 
-import _signal
 import posix
 import select
 import sys
 from errno import EROFS
 
+from igaki import signals
 from igaki.handover import EXTRA_FD, STATUS_FD, STREAM_FD
 from igaki.init import files, identity, kernel, payload, report
 from igaki.init.host_root import HostRoot
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from igaki.ops import AnyOp, Namespaces, Setup
+    from igaki.ops import AnyOp, Namespaces
 
 RESERVED_DESCRIPTORS = 64
 MOUNTING = (Bind, Dev, Etc, Overlay, Proc, Remount, Root, Tmpfs)
@@ -58,7 +58,7 @@ def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
         identity.map_ids(namespaces, uid, gid)
     with step("start PID 1"):
         # The host's own child rather than ours: CLONE_PARENT. Our end does not matter to it then.
-        pid = kernel.clone(kernel.CLONE_PARENT | _signal.SIGCHLD)
+        pid = kernel.clone(kernel.CLONE_PARENT | signals.SIGCHLD)
     if pid:
         report.send(Started(pid))
         return
@@ -124,12 +124,12 @@ def _flags(namespaces: Namespaces) -> int:
 def _tie_to_host(*, die_with_thread: bool) -> None:
     """End when the host ends, whatever it was doing.
 
-    The kernel's signal is tied to the thread that spawned us, so it is asked for only where that thread lives as long as
-    its process. The lifeline holds in any case; it is looked at once here, because the host may be gone already, and in
-    a new PID namespace getppid() is 0 either way.
+    The kernel's signal is tied to the thread that spawned us, so it is asked for only where that thread lives as long
+    as its process. The lifeline holds in any case; it is looked at once here, because the host may be gone already, and
+    in a new PID namespace getppid() is 0 either way.
     """
     if die_with_thread:
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signals.SIGKILL)
     lifeline = select.poll()
     lifeline.register(STATUS_FD, 0)
     if lifeline.poll(0):
@@ -157,8 +157,7 @@ def _early(ops: list[AnyOp], host: HostRoot, clock: Clock, *, report_them: bool)
             settled.append(op.early(host))
         clock.early.append(clock.lap())
     if report_them:
-        for index, op in enumerate(settled):
-            report.send(Settled(index, op))
+        report.send(*(Settled(index, op) for index, op in enumerate(settled)))
     return settled
 
 
@@ -187,9 +186,9 @@ def _forget_imports() -> None:
 
 def _apply(ops: list[AnyOp], settled: list[AnyOp | None], root: NewRoot, host: HostRoot, clock: Clock) -> None:
     """Build the container's tree, in order."""
-    for index, op in enumerate(settled):
+    for index, (asked, op) in enumerate(zip(ops, settled, strict=True)):
         if op is not None:
-            with step(ops[index], index, "apply"), _Blame(settled, index):
+            with step(asked, index, "apply"), _Blame(settled, index):
                 op.apply(root)
             host.release()
         clock.apply.append(clock.lap())

@@ -25,7 +25,7 @@ class Message(
     tag_field="is",
     tag=str.lower,
 ):
-    """Whatever crosses a pipe. `forbid_unknown_fields`: an init that ignored a restriction it doesn't know would be a hole."""
+    """Whatever crosses a pipe. Unknown fields are refused: an init that ignored a restriction would be a hole."""
 
 
 class Origin(Message, frozen=True):
@@ -75,7 +75,13 @@ class Source(Message, frozen=True):
         return self.kind == "directory"
 
 
-class Op(Message, frozen=True):
+class Traced(Message, frozen=True, kw_only=True):
+    """What an op has besides its meaning."""
+
+    origin: Origin | None = None
+
+
+class Op(Traced, frozen=True):
     """One step of building the container's file system, applied in two phases.
 
     `early` runs in the host's root and changes no mount; it answers what only the host can answer.
@@ -83,14 +89,12 @@ class Op(Message, frozen=True):
     """
 
     target: str
-    """Absolute, normalised path in the container."""
-
-    origin: Origin | None = None
+    """Absolute, normalised path in the container; of all the fields the one that is given by position."""
 
     def __post_init__(self) -> None:
         check_path("target", self.target)
 
-    def early(self, root: HostRoot) -> Self | None:
+    def early(self, root: HostRoot) -> Self | None:  # noqa: ARG002  there is nothing to ask for most ops
         """The op with what only the host root can answer filled in, or None to leave it out."""
         return self
 
@@ -136,7 +140,7 @@ def check_mode(mode: int) -> None:
 
 
 def parent_mode(mode: int) -> int:
-    """The mode of directories made on the way to something of `mode`: 0755, without read and search where it grants none."""
+    """The mode of directories made on the way to something of `mode`: 0755, less what `mode` grants nothing of."""
     parent = 0o755
     if not mode & 0o070:
         parent &= ~0o050

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Chmod(Op, frozen=True, kw_only=True):
-    """Set the permission bits of `target`, following symlinks inside the container. Below a writable bind that is the host's file."""
+    """Set the permission bits of `target`, following symlinks in the container. Below a writable bind, the host's."""
 
     mode: int
 

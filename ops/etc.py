@@ -19,9 +19,8 @@ LEFT_FREE = ("passwd", "group", HIDDEN)
 
 
 class Etc(Op, frozen=True, kw_only=True):
-    """Mirror the directory `source` at `target` by symlinks, all but passwd and group, so that other ops can add files."""
+    """Mirror the directory `source` at `target` by symlinks, all but passwd and group; other ops can add files."""
 
-    target: str = "/etc"
     source: str = "/etc"
     expansion: list[Bind | Symlink] = []
     """What the mirror consists of; filled in by `early`."""

@@ -1,8 +1,8 @@
 """Why a container could not be set up: the message that crosses the pipe and the exceptions raised on the host.
 
-    SetupError      the kernel or the file system said no
-    ProtocolError   the bytes are no plan, or host and init disagree
-    ValueError      the caller built a wrong plan
+SetupError      the kernel or the file system said no
+ProtocolError   the bytes are no plan, or host and init disagree
+ValueError      the caller built a wrong plan
 """
 
 from __future__ import annotations

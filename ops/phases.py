@@ -17,15 +17,19 @@ class HostRoot(Protocol):
 
     def find(self, path: str) -> Source:
         """Resolve every symlink of `path` and hold on to what it is now."""
+        ...
 
     def make(self, path: str) -> None:
         """Create the directory `path`, and missing ones above it, with mode 0700."""
+        ...
 
     def read_link(self, path: str) -> str:
         """The text of the symlink `path`."""
+        ...
 
     def names(self, path: str) -> list[str]:
         """The names in the directory `path`, sorted; names that are not UTF-8 are left out with a warning."""
+        ...
 
 
 class NewRoot(Protocol):
@@ -33,9 +37,11 @@ class NewRoot(Protocol):
 
     def directory(self, target: str, mode: int = 0o755) -> None:
         """Make sure that `target` is a directory; what is missing is created, `mode` for the last component."""
+        ...
 
     def bind(self, source: Source, target: str, *, writable: bool = False, devices: bool = False) -> None:
         """Mount what `source` is, with everything mounted below it, on `target`, which is created if missing."""
+        ...
 
     def mount(
         self,
@@ -51,27 +57,36 @@ class NewRoot(Protocol):
 
         `mode` is for the mount point, where it is missing.
         """
+        ...
 
     def proc(self, target: str) -> None:
         """Mount the processes of the container on `target`."""
+        ...
 
     def overlay(self, target: str, lower: list[Source], upper: Source | None, work: Source | None) -> None:
         """Mount an overlay of `lower` (topmost first): writable with `upper` and `work`, else read-only."""
+        ...
 
     def scratch(self, target: str, lower: list[Source]) -> None:
         """Mount an overlay of `lower` whose changes are kept in memory and end with the container."""
+        ...
 
     def remount(self, target: str, *, recursive: bool) -> None:
         """Make the mount at `target` read-only."""
+        ...
 
     def symlink(self, target: str, text: str) -> None:
         """Create a symlink; one that already says `text` is left alone."""
+        ...
 
     def place(self, target: str, data: bytes, mode: int, *, writable: bool) -> None:
         """Mount a file that holds `data` on `target`."""
+        ...
 
     def write(self, target: str, data: bytes, mode: int) -> None:
         """Create the file `target`, holding `data`, in the tree itself."""
+        ...
 
     def chmod(self, target: str, mode: int) -> None:
         """Set the permission bits of `target`."""
+        ...

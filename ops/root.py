@@ -25,7 +25,6 @@ class Root(Op, frozen=True, kw_only=True):
     A symlink to another mirrored entry (/bin -> usr/bin) stays a symlink; any other one is replaced by what it names.
     """
 
-    target: str = "/"
     source: str
     writable: bool = False
     expansion: list[Bind | Symlink] = []

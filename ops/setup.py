@@ -74,11 +74,7 @@ class Setup(Message, frozen=True, kw_only=True):
         for argument in self.argv:
             _check_string("argument", argument)
         for name, value in self.env.items():
-            check_text("environment variable", name)
-            if not name or "=" in name:
-                raise ValueError(f"environment variable {name!r} has an empty name or an '=' in it")
-            if not isinstance(value, Redacted):
-                _check_string(f"value of environment variable {name}", value)
+            _check_variable(name, value)
         for path in (self.cwd, *self.cwd_else):
             check_path("working directory", path)
         check_text("hostname", self.hostname)
@@ -86,11 +82,23 @@ class Setup(Message, frozen=True, kw_only=True):
             raise ValueError(f"hostname {self.hostname!r} is longer than {HOSTNAME_MAX} bytes")
         if self.linger is not None and not 0 <= self.linger <= 1e9:
             raise ValueError(f"linger {self.linger} is not a number of seconds")
-        if len(set(self.fds)) != len(self.fds):
-            raise ValueError(f"descriptors {self.fds} name one twice")
-        for number in self.fds:
-            if not 3 <= number < 1024:
-                raise ValueError(f"descriptor {number} is outside 3-1023")
+        _check_descriptors(self.fds)
+
+
+def _check_variable(name: str, value: str | Octets | Redacted) -> None:
+    check_text("environment variable", name)
+    if not name or "=" in name:
+        raise ValueError(f"environment variable {name!r} has an empty name or an '=' in it")
+    if not isinstance(value, Redacted):
+        _check_string(f"value of environment variable {name}", value)
+
+
+def _check_descriptors(numbers: list[int]) -> None:
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"descriptors {numbers} name one twice")
+    for number in numbers:
+        if not 3 <= number < 1024:
+            raise ValueError(f"descriptor {number} is outside 3-1023")
 
 
 def _check_string(what: str, value: str | Octets) -> None:

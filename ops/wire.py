@@ -126,7 +126,9 @@ def decode_body(data: bytes) -> tuple[Setup, list[AnyOp]]:
         if len(ops) == OPS_MAX:
             raise ProtocolError(f"the stream holds more than {OPS_MAX} ops")
         ops.append(message)
-    raise ProtocolError(f"the stream is cut: it ends after op {len(ops) - 1}" if ops else "the stream is cut: it has no end")
+    raise ProtocolError(
+        f"the stream is cut: it ends after op {len(ops) - 1}" if ops else "the stream is cut: it has no end"
+    )
 
 
 def split(data: bytes) -> Iterator[memoryview]:

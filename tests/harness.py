@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from igaki.host import launch
 from igaki.ops import AnyOp, Bind, Dev, Failure, Namespaces, Octets, Place, Plan, Proc, Setup, Symlink, encode_plan
 from igaki.ops.setup import NOBODY
 
@@ -36,6 +40,17 @@ def system() -> list[AnyOp]:
     alternatives = "/etc/alternatives"
     ops.append(Bind(alternatives, source=alternatives, optional=True))
     return [*ops, Proc("/proc"), Dev("/dev"), Place("/probe.py", data=PROBE.read_bytes(), mode=0o444)]
+
+
+def system_options() -> list[str]:
+    """What `system()` binds and links, as options of `igaki run`, without the probe."""
+    words: list[str] = []
+    for op in system():
+        if isinstance(op, Bind):
+            words += ["--ro-bind-try", op.source, op.target]
+        elif isinstance(op, Symlink):
+            words += ["--symlink", op.to, op.target]
+    return [*words, "--proc", "/proc", "--dev", "/dev"]
 
 
 class Sandbox:
@@ -83,12 +98,13 @@ class Sandbox:
         namespaces: Namespaces = Namespaces(),  # noqa: B008  frozen
         base: bool = True,
         setup_timeout: float = 30.0,
+        entry: str = launch.ENTRY,
         **setup: Any,
     ) -> Outcome:
         """Run `argv` in a container of `ops`, on top of `system()` unless `base` is False. Setup's fields by name."""
         everything = [*(system() if base else ()), *ops]
         plan = Plan(Setup(argv=list(argv), env=dict(env), **setup), everything, namespaces)
-        return self._worker(Request(bytes(encode_plan(plan)), stdin, setup_timeout))
+        return self._worker(Request(bytes(encode_plan(plan)), stdin, setup_timeout, entry))
 
     def probe(self, ops: Sequence[AnyOp], *paths: str, **options: Any) -> dict[str, Any]:
         """What the probe sees in a container of `ops`; fails the test when there is no container."""
@@ -132,6 +148,15 @@ class Sandbox:
         env = {**ENV, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.home, "IGAKI": str(IGAKI)}
         return self.command("unshare", *ids, "--mount", "sh", "-euc", script, env=env, **options)
 
+    def probe_in_outer_namespace(self, prepare: str, options: Sequence[str | Path], *paths: str) -> dict[str, Any]:
+        """What the probe sees in a container that `igaki run` starts where the shell script `prepare` has mounted."""
+        words = [*system_options(), *options, "--", PYTHON_INSIDE, "-I", "-S", "-", *paths]
+        script = f"{prepare}\nexec $IGAKI run {shlex.join(map(str, words))}"
+        result = self.in_outer_namespace(script, input=PROBE.read_text())
+        assert result.returncode == 0, result.stderr
+        report: dict[str, Any] = json.loads(result.stdout)
+        return report
+
     def identity(self) -> dict[str, Any]:
         """Arguments for subprocess that make it run as the caller."""
         if os.getuid() == self.caller:
@@ -151,6 +176,37 @@ def mount_at(report: Mapping[str, Any], point: str) -> dict[str, Any]:
     return found[-1]
 
 
+def processes_of(marker: str | Path) -> list[int]:
+    """Processes of the host, but for this one, whose arguments or environment hold `marker`."""
+    found: list[int] = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with suppress(OSError):  # it has just ended, or is somebody else's
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if pid != os.getpid() and os.fsencode(marker) in arguments + Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(pid)
+    return found
+
+
+def children_of(pid: int) -> set[int]:
+    """Children of a process of the host, zombies among them."""
+    found: set[int] = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(name))
+    return found
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 5.0) -> bool:
+    """Whether `holds` does so within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
 def ordinary_user() -> pwd.struct_passwd:
     """The ordinary user of the tests: whoever runs them, or one made for that where root does."""
     if os.getuid() != 0:
@@ -164,4 +220,18 @@ def ordinary_user() -> pwd.struct_passwd:
         return pwd.getpwnam(USER)
 
 
-__all__ = ["ENV", "IGAKI", "NOBODY", "PROBE", "PYTHON_INSIDE", "ROOT", "Outcome", "Sandbox", "mount_at", "system"]
+__all__ = [
+    "ENV",
+    "IGAKI",
+    "NOBODY",
+    "PROBE",
+    "PYTHON_INSIDE",
+    "ROOT",
+    "Outcome",
+    "Sandbox",
+    "children_of",
+    "mount_at",
+    "processes_of",
+    "system",
+    "wait_until",
+]

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import trio
 
 import igaki
+from igaki.host import launch
 from igaki.ops import AnyOp, Failure, Timing, decode_plan
 
 
@@ -21,6 +22,8 @@ class Request:
     stream: bytes
     stdin: bytes = b""
     setup_timeout: float = 30.0
+    entry: str = launch.ENTRY
+    """The script that is executed as init."""
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Outcome:
 
 async def perform(request: Request) -> Outcome:
     plan = decode_plan(request.stream)
+    launch.ENTRY = request.entry
     outcome = Outcome()
     output: dict[str, bytes] = {"stdout": b"", "stderr": b""}
     start = time.monotonic()
