@@ -6,7 +6,6 @@ import posix
 import sys
 
 from igaki.host.launch import start_init
-from igaki.lite import load_msgspec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ def run(arguments: list[str]) -> int:
         init = None if "--dry-run" in arguments else start_init((0, 1, 2))
     except OSError as error:
         return _complain(f"cannot start init: {error.strerror}: {error.filename!r}", EXIT_SETUP)
+    from igaki.lite import load_msgspec
+
     load_msgspec()
     from igaki.host.options import UsageError, parse
 
@@ -125,7 +126,6 @@ def _usage(text: str) -> int:
 
 
 def _help() -> str:
-    load_msgspec()
     from igaki.host.help import text
 
     return text()

@@ -82,9 +82,9 @@ class HostRoot:
             finally:
                 posix.close(root)
             self._borrowed.append(fd)
-        status = posix.fstat(fd)
-        if (status.st_dev, status.st_ino) != (source.device, source.inode):
-            raise OSError(ESTALE, "it was replaced while the container was being set up", source.path)
+            status = posix.fstat(fd)
+            if (status.st_dev, status.st_ino) != (source.device, source.inode):
+                raise OSError(ESTALE, "it was replaced while the container was being set up", source.path)
         return fd
 
     def release(self) -> None:

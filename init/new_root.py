@@ -32,7 +32,7 @@ class NewRoot:
     def __init__(self, host: HostRoot, *, cover_proc: bool) -> None:
         self._host = host
         self._cover_proc = cover_proc
-        self._sysroot = files.open_path(SYSROOT, files.DIRECTORY)
+        self._sysroot, self._identity = _open_sysroot()
         self._scratches = 0
 
     def close(self) -> None:
@@ -173,17 +173,16 @@ class NewRoot:
     def _open(self, target: str, flags: int = files.ANYTHING) -> int:
         return kernel.openat2(self._sysroot, target.lstrip("/") or ".", flags, IN_ROOT, label=target)
 
+    def _open_if_there(self, target: str, flags: int) -> int | None:
+        return kernel.openat2_if_there(self._sysroot, target.lstrip("/") or ".", flags, IN_ROOT, label=target)
+
     def _directory(self, target: str, mode: int = 0o755) -> int:
         """Open the directory `target`, created where missing."""
         missing: list[str] = []
         path = target
-        while True:
-            try:
-                fd = self._open(path, files.DIRECTORY)
-                break
-            except FileNotFoundError:
-                missing.append(path)
-                path = _split(path)[0]
+        while (fd := self._open_if_there(path, files.DIRECTORY)) is None:
+            missing.append(path)
+            path = _split(path)[0]
         while missing:
             path = missing.pop()
             parent = fd
@@ -197,9 +196,8 @@ class NewRoot:
 
     def _file(self, target: str) -> int:
         """Open `target`, which is anything but a directory; an empty file is created where it is missing."""
-        try:
-            fd = self._open(target)
-        except FileNotFoundError:
+        fd = self._open_if_there(target, files.ANYTHING)
+        if fd is None:
             directory, name = _split(target)
             parent = self._directory(directory)
             try:
@@ -224,9 +222,9 @@ class NewRoot:
 
     def _reopen_if_covered(self, point: int) -> None:
         # A descriptor of / from before a mount on / goes on to resolve below that mount, and says nothing.
-        if posix.fstat(point)[1:3] == posix.fstat(self._sysroot)[1:3]:
+        if posix.fstat(point)[1:3] == self._identity:
             posix.close(self._sysroot)
-            self._sysroot = files.open_path(SYSROOT, files.DIRECTORY)
+            self._sysroot, self._identity = _open_sysroot()
 
     def _layer(self, source: Source) -> str:
         """A path of an overlay's layer that needs no escaping, however the directory is called."""
@@ -268,6 +266,13 @@ class NewRoot:
             kernel.move_mount(tree, entry, path, path)
         finally:
             posix.close(tree)
+
+
+def _open_sysroot() -> tuple[int, tuple[int, int]]:
+    """The container's topmost root, and its inode and device."""
+    fd = files.open_path(SYSROOT, files.DIRECTORY)
+    inode, device = posix.fstat(fd)[1:3]
+    return fd, (inode, device)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -139,7 +139,7 @@ def _tie_to_host(*, die_with_thread: bool) -> None:
 def _read_stream() -> bytes:
     pieces: list[bytes] = []
     size = 0
-    while piece := posix.read(STREAM_FD, 1 << 20):
+    while piece := posix.read(STREAM_FD, 1 << 16):
         pieces.append(piece)
         size += len(piece)
         if size > STREAM_MAX:

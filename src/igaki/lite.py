@@ -21,6 +21,8 @@ Module: type[ModuleType] = type(sys)
 
 TYPING = ("Any", "ClassVar", "Final", "Generic", "Literal", "TypeVar", "Union", "_GenericAlias")
 
+BUILTINS = {"bool": bool, "bytes": bytes, "float": float, "int": int, "str": str}
+
 
 def load_msgspec() -> None:
     """Make `import msgspec` cheap in this process; where that fails, leave it as it is.
@@ -84,12 +86,24 @@ def class_annotations(cls: type) -> dict[str, object]:
     """The types of a struct's fields, its bases' included; enough for annotations made of builtins and of structs."""
     types: dict[str, object] = {}
     for base in cls.__mro__:
-        scope = vars(sys.modules[base.__module__]) if base.__module__ in sys.modules else {}
         for name, annotation in vars(base).get("__annotations__", {}).items():
             if name not in types:
-                value = eval(annotation, scope) if isinstance(annotation, str) else annotation  # noqa: S307  our source
-                types[name] = type(None) if value is None else value
+                types[name] = _type(annotation, base.__module__)
     return types
+
+
+_known: dict[tuple[str, str], object] = {}
+
+
+def _type(annotation: object, module: str) -> object:
+    """What an annotation means; each is evaluated once, which takes ten times as long as looking it up."""
+    if isinstance(annotation, str):
+        key = (module, annotation)
+        if key not in _known:
+            plain = BUILTINS.get(annotation)
+            _known[key] = plain or eval(annotation, vars(sys.modules[module]))  # noqa: S307  our own source
+        annotation = _known[key]
+    return type(None) if annotation is None else annotation
 
 
 def _module(name: str, **names: object) -> ModuleType:
