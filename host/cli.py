@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import posix
 import sys
+from errno import EBADF, EPIPE
 
+from igaki import signals
 from igaki.host.launch import start_init
 
 TYPE_CHECKING = False
@@ -21,6 +23,8 @@ EXIT_SETUP = 125
 
 def main() -> NoReturn:
     """Run the command line of this process, and end it."""
+    if signals.getsignal(signals.SIGINT) is signals.default_int_handler:
+        signals.signal(signals.SIGINT, signals.SIG_DFL)  # ends us without a word until there is something to pass it to
     match sys.argv[1:]:
         case ["run", *arguments]:
             code = run(arguments)
@@ -60,11 +64,12 @@ def run(arguments: list[str]) -> int:
         return _usage(str(error))
     for warning in request.warnings:
         _complain(f"warning: {warning}", 0)
-    if request.dry_run or init is None:
+    if request.dry_run:
         from igaki.host.dry_run import describe
 
         return _print(describe(plan))
-    return _run(request, plan, init)
+    # An argument of the command may be called --dry-run too.
+    return _run(request, plan, init or start_init((0, 1, 2)))
 
 
 def _run(request: Request, plan: Plan, init: Init) -> int:
@@ -106,18 +111,24 @@ def _open_missing_stdio() -> None:
 
 
 def _print(text: str) -> int:
+    """Write to standard output, if there is one."""
+    data = text.encode("utf-8", "backslashreplace")
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return 1
+        while data:
+            data = data[posix.write(1, data) :]
+    except OSError as error:
+        if error.errno not in (EBADF, EPIPE):
+            return _complain(f"cannot write: {error.strerror}", 1)
     return 0
 
 
 def _complain(text: str, code: int) -> int:
-    """One line on standard error, whatever the text contains."""
-    line = "igaki: " + text.replace("\n", "\\n") + "\n"
-    posix.write(2, line.encode("utf-8", "backslashreplace"))
+    """One line on standard error, whatever the text contains: a path may hold what a terminal obeys."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    try:
+        posix.write(2, f"igaki: {printable}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody is listening, and the exit code still says it
     return code
 
 

@@ -128,13 +128,12 @@ class Container:
                 signal.pidfd_send_signal(self._stage_one, signal.SIGKILL)
 
     async def _reap(self) -> None:
-        for pidfd in (self._stage_one, self._pid_one):
-            if pidfd is not None:
-                await trio.lowlevel.wait_readable(pidfd)
-                with suppress(ChildProcessError):  # reaped by the caller, or by the kernel where SIGCHLD is ignored
-                    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-                os.close(pidfd)
-        self._stage_one = self._pid_one = None
+        if self._stage_one is not None:
+            await _collect(self._stage_one)
+            self._stage_one = None
+        if self._pid_one is not None:
+            await _collect(self._pid_one)
+            self._pid_one = None
 
 
 @asynccontextmanager
@@ -231,6 +230,14 @@ async def run(
     if check and container.returncode != 0:
         raise subprocess.CalledProcessError(container.returncode, argv, output.get("stdout"), output.get("stderr"))
     return subprocess.CompletedProcess(argv, container.returncode, output.get("stdout"), output.get("stderr"))
+
+
+async def _collect(pidfd: int) -> None:
+    """Wait for a process to end, reap it and close its descriptor; cancelled, it has done none of these."""
+    await trio.lowlevel.wait_readable(pidfd)
+    with suppress(ChildProcessError):  # reaped by the caller, or by the kernel where SIGCHLD is ignored
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
 
 
 def _stdio(number: int, wanted: Stdio, ends: ExitStack) -> tuple[int, trio.lowlevel.FdStream | None]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SETUP_TIMEOUT = 30.0
 """Seconds that setting the container up may take."""
 
+GRACE = 1.0
+"""Seconds that an interrupted set-up may still take."""
+
 ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
 FORWARDED = (*ENDING, signals.SIGUSR1, signals.SIGUSR2, signals.SIGTSTP, signals.SIGCONT, signals.SIGWINCH)
 
@@ -42,6 +45,8 @@ class Foreground:
         self._session = Session()
         self._wakeup = _signals_as_bytes()
         self._deadline = time.monotonic() + SETUP_TIMEOUT
+        self._interrupted = 0
+        """The signal that came before the program ran, if one did."""
 
     @property
     def warnings(self) -> list[str]:
@@ -58,6 +63,8 @@ class Foreground:
         while True:
             events = dict(self._poll.poll(self._patience()))
             if not events and not self._session.ready:
+                if self._interrupted:
+                    raise Interrupted(self._interrupted)
                 reason = f"it took longer than {SETUP_TIMEOUT:g} seconds"
                 raise SetupError(Failure(step="set the container up", reason=reason))
             if self._wakeup in events:
@@ -92,7 +99,12 @@ class Foreground:
             data = os.read(self._init.status, 1 << 16)
         except ConnectionResetError:
             data = b""
-        self._session.feed(data)
+        try:
+            self._session.feed(data)
+        except SetupError:
+            if self._interrupted:
+                raise Interrupted(self._interrupted) from None
+            raise
         if self._session.stopped_by:
             self._session.stopped_by = 0
             # As a shell's job: stop with the program; whoever continues us continues it.
@@ -100,14 +112,18 @@ class Foreground:
         return bool(data)
 
     def _signal(self, number: int) -> None:
-        if not self._session.ready:
+        if self._session.pid is None:
             if number in ENDING:
                 raise Interrupted(number)
-        elif self._session.pid is not None:
-            try:
-                os.kill(self._session.pid, number)
-            except ProcessLookupError:
-                pass  # it has just ended
+            return
+        if not self._session.ready and number in ENDING:
+            # The program may run although we haven't heard of it; then it is the program's. If not, PID 1 gives up.
+            self._interrupted = number
+            self._deadline = min(self._deadline, time.monotonic() + GRACE)
+        try:
+            os.kill(self._session.pid, number)
+        except ProcessLookupError:
+            pass  # it has just ended
 
 
 def _signals_as_bytes() -> int:

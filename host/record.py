@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 
 from msgspec.structs import replace
 
@@ -18,6 +19,8 @@ def record(plan: Plan, path: str, *, secrets: bool) -> None:
     """Write the stream of `plan` to `path`, readable by its owner only; without `secrets`, redacted. Raises OSError."""
     stream = encode_plan(plan if secrets else redact(plan))
     with open(path, "wb", opener=_private) as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fchmod(file.fileno(), 0o600)  # it may have existed, for others to read
         file.write(stream)
 
 

@@ -111,6 +111,8 @@ class Request:
         return [Bind(cwd, source=cwd, writable=self.cwd_mode == "rw", origin=Origin("--cwd"))]
 
     def _environment(self) -> dict[str, str | Octets | Redacted]:
+        if self.env.get("LC_CTYPE") == "C.UTF-8" and not _was_given(b"LC_CTYPE"):
+            del self.env["LC_CTYPE"]  # Python's own addition, where there is no locale (PEP 538)
         env: dict[str, str | Octets | Redacted] = {}
         for name, value in self.env.items():
             if isinstance(Octets.if_needed(name), Octets) or not name:
@@ -118,6 +120,12 @@ class Request:
             else:
                 env[name] = Octets.if_needed(value)
         return env
+
+
+def _was_given(name: bytes) -> bool:
+    """Whether the environment that this process was started with has a variable `name`."""
+    with open("/proc/self/environ", "rb") as file:
+        return any(variable.startswith(name + b"=") for variable in file.read().split(b"\0"))
 
 
 def _is_normal(path: str) -> bool:

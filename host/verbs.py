@@ -51,7 +51,7 @@ def _number(text: str, low: int, high: int, base: int = 10) -> int:
 def _source(path: str) -> str:
     if not path:
         raise ValueError("a source is empty")
-    return os.path.join(os.getcwd(), path)
+    return path if path.startswith("/") else os.path.join(os.getcwd(), path)
 
 
 # What the options do. Each is called with the request and the operands.
@@ -70,6 +70,10 @@ def _bind(*, writable: bool = False, devices: bool = False, optional: bool = Fal
         request.add(op)
 
     return act
+
+
+def _layer(request: Request, source: str) -> None:
+    request.layer(_source(source))
 
 
 def _tmpfs(request: Request, target: str) -> None:
@@ -223,7 +227,7 @@ GROUPS: dict[str, dict[str, Option]] = {
         "--root": Option("SRC", "show each entry of SRC at /, but dev etc mnt proc tmp", _root),
         "--etc": Option("[SRC]", "mirror SRC, or /etc, at /etc; passwd and group left free", _etc),
         "--cwd": Option("MODE", "show the working directory: ro, rw or none", _cwd_mode),
-        "--overlay-src": Option("SRC", "a layer of the next overlay; the first is the lowest", Request.layer),
+        "--overlay-src": Option("SRC", "a layer of the next overlay; the first is the lowest", _layer),
         "--overlay": Option("UPPER WORK DST", "overlay whose changes go to UPPER", _overlay),
         "--tmp-overlay": Option("DST", "overlay whose changes are kept in memory", _tmp_overlay),
         "--ro-overlay": Option("DST", "overlay of two or more layers, read-only", _ro_overlay),

@@ -228,7 +228,9 @@ def raise_interface(name: bytes) -> None:
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "", *, path: str = "") -> None:
     """mount(2), for what the new interface can't do: a whole tree's propagation, and overlays. `path` names errors."""
-    _call("mount", _c(source), _c(target), _c(kind), flags, _c(options), path=path or source, path2=path and target)
+    _call(
+        "mount", _c(source), _c(target), _c(kind), flags, _c(options), path=path or source, path2="" if path else target
+    )
 
 
 def umount(target: str, flags: int) -> None:

@@ -7,7 +7,7 @@ opened with RESOLVE_IN_ROOT, under which no link leaves /sysroot, and everything
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, EINVAL, EISDIR, ENOTDIR
+from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EPERM
 
 from igaki.init import files, kernel
 from igaki.ops.base import parent_mode
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SYSROOT = "/sysroot"
 IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
-PLACED = "/placed"
+PROC_IS_COVERED = "where the host's own /proc is partly covered, as in many containers, there can be no new one"
 MOUNT_POINT_MODE = 0o444
 """Of a file created to mount another on; nobody sees it until that is gone."""
 
@@ -34,9 +34,21 @@ class NewRoot:
         self._cover_proc = cover_proc
         self._sysroot, self._identity = _open_sysroot()
         self._scratches = 0
+        self._placed: list[str] = []
 
     def close(self) -> None:
         posix.close(self._sysroot)
+        for name in self._placed:
+            posix.unlink(name)  # not before: nothing can be mounted on a file that has lost its name
+
+    def real_path(self, target: str) -> str:
+        """Where `target`, or the nearest directory above it that exists, is in the container, without symlinks."""
+        while (fd := self._open_if_there(target, files.ANYTHING)) is None:
+            target = _split(target)[0]
+        try:
+            return files.read_link(f"/host/proc/self/fd/{fd}").removeprefix(SYSROOT) or "/"
+        finally:
+            posix.close(fd)
 
     def directory(self, target: str, mode: int = 0o755) -> None:
         posix.close(self._directory(target, mode))
@@ -64,11 +76,14 @@ class NewRoot:
         *,
         writable: bool = True,
         executable: bool = False,
+        devices: bool = False,
         mode: int = 0o755,
     ) -> None:
-        attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+        attributes = kernel.MOUNT_ATTR_NOSUID
         if not writable:
             attributes |= kernel.MOUNT_ATTR_RDONLY
+        if not devices:
+            attributes |= kernel.MOUNT_ATTR_NODEV
         if not executable:
             attributes |= kernel.MOUNT_ATTR_NOEXEC
         point = self._directory(target, mode)
@@ -83,7 +98,10 @@ class NewRoot:
             posix.close(made)
 
     def proc(self, target: str) -> None:
-        self.mount("proc", target, {})
+        try:
+            self.mount("proc", target, {})
+        except PermissionError as error:
+            raise OSError(EPERM, f"{posix.strerror(EPERM)}: {PROC_IS_COVERED}", target) from error
         if self._cover_proc:
             self._make_proc_read_only(target)
 
@@ -134,7 +152,9 @@ class NewRoot:
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
         if not writable:
             attributes |= kernel.MOUNT_ATTR_RDONLY
-        file = files.make_file(kernel.AT_FDCWD, PLACED, 0o600, target)
+        name = f"/placed.{len(self._placed)}"
+        file = files.make_file(kernel.AT_FDCWD, name, 0o600, target)
+        self._placed.append(name)
         try:
             files.write_all(file, data, target)
             files.change_mode(file, mode, target)
@@ -146,9 +166,10 @@ class NewRoot:
             self._attach(tree, self._file(target), "", target)
         finally:
             posix.close(tree)
-            posix.unlink(PLACED)  # not before: the kernel mounts no file that has lost its name
 
     def write(self, target: str, data: bytes, mode: int) -> None:
+        if target == "/":
+            raise OSError(EISDIR, posix.strerror(EISDIR), target)
         directory, name = _split(target)
         parent = self._directory(directory, parent_mode(mode))
         try:

@@ -30,20 +30,31 @@ TO_THE_GROUP = (signals.SIGINT, signals.SIGQUIT, signals.SIGTSTP, signals.SIGCON
 """What a terminal sends to its whole foreground group."""
 
 
+ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
+
+
 class Signals:
     """Signals as bytes on a pipe, so that nothing is done in a handler."""
 
     def __init__(self) -> None:
+        self._early = b""
         self.read, write = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         signals.set_wakeup_fd(write)
         for number in (*FORWARDED, signals.SIGCHLD):
             signals.signal(number, _nothing)  # without a handler the kernel keeps signals from PID 1
 
+    def ending(self) -> bool:
+        """Whether a signal that ends programs has come before there is one to pass it on to."""
+        self._early = self.take()
+        return any(number in ENDING for number in self._early)
+
     def take(self) -> bytes:
+        """The signals that came since."""
+        early, self._early = self._early, b""
         try:
-            return posix.read(self.read, 4096)
+            return early + posix.read(self.read, 4096)
         except BlockingIOError:
-            return b""
+            return early
 
 
 class Reaper:
@@ -61,14 +72,15 @@ class Reaper:
         poll = select.poll()
         poll.register(self._signals.read, select.POLLIN)
         poll.register(STATUS_FD, 0)  # POLLHUP is always reported: the host is gone
+        for number in self._signals.take():
+            self._forward(number)
         while not self._reap():
             patience = None if self._deadline is None else max(0.0, self._deadline - monotonic())
             events = dict(poll.poll(None if patience is None else patience * 1000))
             if STATUS_FD in events or (patience is not None and not events):
                 return
             for number in self._signals.take():
-                if number != signals.SIGCHLD:
-                    self._forward(number)
+                self._forward(number)
 
     def _reap(self) -> bool:
         """Collect who has ended. Returns whether there is nothing left to wait for."""
@@ -94,7 +106,7 @@ class Reaper:
         return self._linger == 0
 
     def _forward(self, number: int) -> None:
-        if self._ended:
+        if self._ended or number == signals.SIGCHLD:
             return
         try:
             posix.kill(-self._program if number in TO_THE_GROUP else self._program, number)

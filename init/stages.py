@@ -9,16 +9,16 @@ from __future__ import annotations
 import posix
 import select
 import sys
-from errno import EROFS
 
 from igaki import signals
 from igaki.handover import EXTRA_FD, STATUS_FD, STREAM_FD
 from igaki.init import files, identity, kernel, payload, report
+from igaki.init.blame import blame
 from igaki.init.host_root import HostRoot
 from igaki.init.new_root import SYSROOT, NewRoot
 from igaki.init.reaper import Reaper, Signals
 from igaki.init.report import Clock, Refused, step
-from igaki.ops import Bind, Dev, Etc, Failure, Overlay, Proc, Ready, Remount, Root, Settled, Started, Tmpfs
+from igaki.ops import Failure, Ready, Settled, Started
 from igaki.ops.wire import STREAM_MAX, decode_body, read_namespaces
 
 TYPE_CHECKING = False
@@ -29,14 +29,10 @@ if TYPE_CHECKING:
     from igaki.ops import AnyOp, Namespaces
 
 RESERVED_DESCRIPTORS = 64
-MOUNTING = (Bind, Dev, Etc, Overlay, Proc, Remount, Root, Tmpfs)
-"""The ops after which a place can be read-only."""
-
 NO_USER_NAMESPACES = (
     "a user namespace may be forbidden here: see the sysctls user.max_user_namespaces, "
     "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
 )
-PROC_IS_MASKED = "a proc that is partly covered, as in many containers, allows no new one below it"
 
 
 def main(extra_fds: int, *, die_with_thread: bool) -> NoReturn:
@@ -57,18 +53,24 @@ def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
     with step("map the user into its namespace"):
         identity.map_ids(namespaces, uid, gid)
     with step("start PID 1"):
+        told, tell = posix.pipe2(posix.O_CLOEXEC)
         # The host's own child rather than ours: CLONE_PARENT. Our end does not matter to it then.
         pid = kernel.clone(kernel.CLONE_PARENT | signals.SIGCHLD)
     if pid:
         report.send(Started(pid))
+        posix.write(tell, b"\0")
         return
     with step("die with the parent"):
         _tie_to_host(die_with_thread=die_with_thread)
+        posix.close(tell)
+        posix.read(told, 1)  # so that nothing is said before Started
+        posix.close(told)
     _guarded(lambda: _pid_one(extra_fds, namespaces, cover_proc=uid == 0))
 
 
 def _pid_one(extra_fds: int, namespaces: Namespaces, *, cover_proc: bool) -> None:
     clock = Clock()
+    caught = Signals()
     posix.setsid()
     if not namespaces.share_net:
         with step("switch the loopback interface on"):
@@ -105,14 +107,15 @@ def _pid_one(extra_fds: int, namespaces: Namespaces, *, cover_proc: bool) -> Non
         _enter_new_root()
     with step("drop the privileges"):
         identity.drop_privileges(last_capability)
-    signals = Signals()
+    if caught.ending():
+        return  # the host asked for it meanwhile, and knows
     program = payload.start(setup, inherited)
     clock.steps["start"] = clock.lap()
     if setup.report_timing:
         report.send(clock.timing())
     report.send(Ready())
     _let_go(null, extra_fds)
-    Reaper(program, setup.linger, signals).run()
+    Reaper(program, setup.linger, caught).run()
 
 
 def _flags(namespaces: Namespaces) -> int:
@@ -188,31 +191,10 @@ def _apply(ops: list[AnyOp], settled: list[AnyOp | None], root: NewRoot, host: H
     """Build the container's tree, in order."""
     for index, (asked, op) in enumerate(zip(ops, settled, strict=True)):
         if op is not None:
-            with step(asked, index, "apply"), _Blame(settled, index):
+            with step(asked, index, "apply"), blame(settled, index, root):
                 op.apply(root)
             host.release()
         clock.apply.append(clock.lap())
-
-
-class _Blame:
-    """Say which earlier op made the place read-only where a later one wants to create something."""
-
-    __slots__ = ("index", "settled")
-
-    def __init__(self, settled: list[AnyOp | None], index: int) -> None:
-        self.settled = settled
-        self.index = index
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError) and error.errno == EROFS and isinstance(error.filename, str):
-            for earlier in range(self.index - 1, -1, -1):
-                op = self.settled[earlier]
-                if isinstance(op, MOUNTING) and f"{error.filename}/".startswith(f"{op.target.rstrip('/')}/"):
-                    reason = f"{posix.strerror(EROFS)} since op {earlier}: {op}"
-                    raise OSError(EROFS, reason, error.filename) from error
 
 
 def _enter_new_root() -> None:

@@ -51,7 +51,7 @@ class Dev(Op, frozen=True, kw_only=True):
         for name, to in LINKS.items():
             root.symlink(below + name, to)
         # No gid=5: the group tty is not mapped, and the kernel refuses what it can't map.
-        root.mount("devpts", below + "pts", {"ptmxmode": "0666", "mode": "620"})
+        root.mount("devpts", below + "pts", {"ptmxmode": "0666", "mode": "620"}, devices=True)
         root.mount("tmpfs", below + "shm", {"mode": "1777"}, executable=True)
         if self.mqueue:
             root.mount("mqueue", below + "mqueue", {})

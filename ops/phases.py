@@ -51,9 +51,10 @@ class NewRoot(Protocol):
         *,
         writable: bool = True,
         executable: bool = False,
+        devices: bool = False,
         mode: int = 0o755,
     ) -> None:
-        """Mount a new file system of type `kind` on `target`: always nosuid and nodev, noexec unless `executable`.
+        """Mount a new file system of type `kind` on `target`: nosuid, and noexec and nodev unless these are granted.
 
         `mode` is for the mount point, where it is missing.
         """

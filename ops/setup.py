@@ -69,7 +69,7 @@ class Setup(Message, frozen=True, kw_only=True):
     """Send back how long each step took."""
 
     def __post_init__(self) -> None:
-        if not self.argv or not self.argv[0]:
+        if not self.argv or self.argv[0] in ("", Octets(b"")):
             raise ValueError("no program to run: argv is empty")
         for argument in self.argv:
             _check_string("argument", argument)

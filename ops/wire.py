@@ -184,5 +184,5 @@ def _checked_length(field: bytes | bytearray | memoryview) -> int:
 def _decode(decoder: Decoder[T], frame: bytes | memoryview, what: str) -> T:
     try:
         return decoder.decode(frame)
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         raise ProtocolError(f"{what}: {error}") from error

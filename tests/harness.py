@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from igaki.host import launch
 from igaki.ops import AnyOp, Bind, Dev, Failure, Namespaces, Octets, Place, Plan, Proc, Setup, Symlink, encode_plan
 from igaki.ops.setup import NOBODY
-
 from tests.worker import Outcome, Request, Worker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +94,7 @@ class Sandbox:
         ops: Sequence[AnyOp],
         argv: Sequence[str | Octets] = ("true",),
         *,
-        env: Mapping[str, str] = ENV,
+        env: Mapping[str, str | Octets] = ENV,
         stdin: bytes = b"",
         namespaces: Namespaces = Namespaces(),  # noqa: B008  frozen
         base: bool = True,
@@ -187,6 +188,22 @@ def processes_of(marker: str | Path) -> list[int]:
     return found
 
 
+def marked_environment(directory: Path) -> dict[str, str]:
+    """An environment under which a process, and every init that it starts, is found by `processes_of(directory)`."""
+    packages = directory / "packages"
+    if not packages.is_symlink():
+        packages.symlink_to(Path(msgspec.__file__).parent.parent)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")]).rstrip(":")}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of the host exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def children_of(pid: int) -> set[int]:
     """Children of a process of the host, zombies among them."""
     found: set[int] = set()
@@ -230,6 +247,8 @@ __all__ = [
     "Outcome",
     "Sandbox",
     "children_of",
+    "is_alive",
+    "marked_environment",
     "mount_at",
     "processes_of",
     "system",

@@ -62,6 +62,8 @@ def describe(path: str) -> dict[str, object]:
     }
     if stat.S_ISLNK(info.st_mode):
         result["link"] = os.readlink(path)
+    if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
+        result["rdev"] = [os.major(info.st_rdev), os.minor(info.st_rdev)]
     if stat.S_ISDIR(info.st_mode):
         result["names"] = attempt(lambda: sorted(os.listdir(path)))
         result["create"] = attempt(lambda: create_in(path))
@@ -102,7 +104,7 @@ def mounts() -> list[dict[str, object]]:
             result.append(
                 {
                     "root": fields[3],
-                    "point": fields[4].encode().decode("unicode_escape"),
+                    "point": fields[4].encode().decode("unicode_escape").encode("latin-1").decode(),
                     "flags": fields[5].split(","),
                     "optional": fields[6:],
                     "kind": kind,
