@@ -47,6 +47,8 @@ class Foreground:
         self._deadline = time.monotonic() + SETUP_TIMEOUT
         self._interrupted = 0
         """The signal that came before the program ran, if one did."""
+        self._waiting: list[int] = []
+        """Signals that came before there was somebody to pass them on to."""
 
     @property
     def warnings(self) -> list[str]:
@@ -105,6 +107,9 @@ class Foreground:
             if self._interrupted:
                 raise Interrupted(self._interrupted) from None
             raise
+        if self._session.pid is not None:
+            while self._waiting:
+                self._signal(self._waiting.pop(0))
         if self._session.stopped_by:
             self._session.stopped_by = 0
             # As a shell's job: stop with the program; whoever continues us continues it.
@@ -115,6 +120,7 @@ class Foreground:
         if self._session.pid is None:
             if number in ENDING:
                 raise Interrupted(number)
+            self._waiting.append(number)
             return
         if not self._session.ready and number in ENDING:
             # The program may run although we haven't heard of it; then it is the program's. If not, PID 1 gives up.

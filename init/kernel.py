@@ -168,9 +168,7 @@ def _fail(name: str, path: str, path2: str) -> NoReturn:
     reason = posix.strerror(number)
     if number == ENOSYS and name in _NEEDS:
         reason = f"{name}(2) is missing: Linux {_NEEDS[name]} or later is needed"
-    error = OSError(number, reason, path, None, path2) if path2 else OSError(number, reason, path or None)
-    error.add_note(f"{name}(2)")
-    raise error
+    raise OSError(number, reason, path, None, path2) if path2 else OSError(number, reason, path or None)
 
 
 def close_range(first: int, last: int, flags: int = 0) -> None:

@@ -7,7 +7,7 @@ opened with RESOLVE_IN_ROOT, under which no link leaves /sysroot, and everything
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, EINVAL, EISDIR, ENOTDIR, EPERM
+from errno import EEXIST, EINVAL, EISDIR, ENOTDIR
 
 from igaki.init import files, kernel
 from igaki.ops.base import parent_mode
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SYSROOT = "/sysroot"
 IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
-PROC_IS_COVERED = "where the host's own /proc is partly covered, as in many containers, there can be no new one"
+PROC_IS_COVERED = "a host's /proc that is partly covered, as in many containers, allows no new one"
 MOUNT_POINT_MODE = 0o444
 """Of a file created to mount another on; nobody sees it until that is gone."""
 
@@ -34,12 +34,10 @@ class NewRoot:
         self._cover_proc = cover_proc
         self._sysroot, self._identity = _open_sysroot()
         self._scratches = 0
-        self._placed: list[str] = []
+        self._placed = 0
 
     def close(self) -> None:
         posix.close(self._sysroot)
-        for name in self._placed:
-            posix.unlink(name)  # not before: nothing can be mounted on a file that has lost its name
 
     def real_path(self, target: str) -> str:
         """Where `target`, or the nearest directory above it that exists, is in the container, without symlinks."""
@@ -101,7 +99,8 @@ class NewRoot:
         try:
             self.mount("proc", target, {})
         except PermissionError as error:
-            raise OSError(EPERM, f"{posix.strerror(EPERM)}: {PROC_IS_COVERED}", target) from error
+            error.add_note(PROC_IS_COVERED)
+            raise
         if self._cover_proc:
             self._make_proc_read_only(target)
 
@@ -152,9 +151,9 @@ class NewRoot:
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
         if not writable:
             attributes |= kernel.MOUNT_ATTR_RDONLY
-        name = f"/placed.{len(self._placed)}"
-        file = files.make_file(kernel.AT_FDCWD, name, 0o600, target)
-        self._placed.append(name)
+        # It keeps its name in the intermediate root: nothing could be mounted on a file that has lost it.
+        self._placed += 1
+        file = files.make_file(kernel.AT_FDCWD, f"/placed.{self._placed}", 0o600, target)
         try:
             files.write_all(file, data, target)
             files.change_mode(file, mode, target)
@@ -168,8 +167,6 @@ class NewRoot:
             posix.close(tree)
 
     def write(self, target: str, data: bytes, mode: int) -> None:
-        if target == "/":
-            raise OSError(EISDIR, posix.strerror(EISDIR), target)
         directory, name = _split(target)
         parent = self._directory(directory, parent_mode(mode))
         try:

@@ -84,10 +84,14 @@ def _enter(cwd: str, otherwise: list[str]) -> str:
     """Enter the first of the directories that can be entered. Raises OSError for `cwd` when none can."""
     try:
         posix.chdir(cwd)
-    except OSError:
-        if not otherwise:
-            raise
-        return _enter(otherwise[0], otherwise[1:])
+    except OSError as error:
+        for directory in otherwise:
+            try:
+                posix.chdir(directory)
+            except OSError:
+                continue
+            return directory
+        raise error from None
     return cwd
 
 

@@ -55,7 +55,10 @@ class Clock:
 
 
 class step:  # noqa: N801  reads as a statement: with step("create the namespaces")
-    """Name what is attempted: an error inside leaves as Refused, with a Failure that says so."""
+    """Name what is attempted: an error inside leaves as Refused, with a Failure that says so.
+
+    `hint`, or else the notes of the error, are what may help the user.
+    """
 
     __slots__ = ("hint", "index", "phase", "what")
 
@@ -87,7 +90,7 @@ class step:  # noqa: N801  reads as a statement: with step("create the namespace
                 errno=number,
                 path=_printable(path),
                 path2=_printable(path2),
-                hint=self.hint,
+                hint=self.hint or "; ".join(getattr(error, "__notes__", ())),
             )
         ) from error
 

@@ -53,6 +53,7 @@ def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
     with step("map the user into its namespace"):
         identity.map_ids(namespaces, uid, gid)
     with step("start PID 1"):
+        caught = Signals()  # before there is somebody to send one: without a handler PID 1 gets none
         told, tell = posix.pipe2(posix.O_CLOEXEC)
         # The host's own child rather than ours: CLONE_PARENT. Our end does not matter to it then.
         pid = kernel.clone(kernel.CLONE_PARENT | signals.SIGCHLD)
@@ -65,12 +66,11 @@ def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
         posix.close(tell)
         posix.read(told, 1)  # so that nothing is said before Started
         posix.close(told)
-    _guarded(lambda: _pid_one(extra_fds, namespaces, cover_proc=uid == 0))
+    _guarded(lambda: _pid_one(extra_fds, namespaces, caught, cover_proc=uid == 0))
 
 
-def _pid_one(extra_fds: int, namespaces: Namespaces, *, cover_proc: bool) -> None:
+def _pid_one(extra_fds: int, namespaces: Namespaces, caught: Signals, *, cover_proc: bool) -> None:
     clock = Clock()
-    caught = Signals()
     posix.setsid()
     if not namespaces.share_net:
         with step("switch the loopback interface on"):

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from igaki.ops.phases import HostRoot, NewRoot
 
-HIDDEN = ".host"
-LEFT_FREE = ("passwd", "group", HIDDEN)
+LEFT_FREE = ("passwd", "group")
 
 
 class Etc(Op, frozen=True, kw_only=True):
-    """Mirror the directory `source` at `target` by symlinks, all but passwd and group; other ops can add files."""
+    """Mirror the directory `source` at `target` by symlinks, all but passwd and group; other ops can add files.
+
+    The links lead to a bind of `source` beside `target`: /.etc.host for /etc.
+    """
 
     source: str = "/etc"
     expansion: list[Bind | Symlink] = []
@@ -35,15 +37,19 @@ class Etc(Op, frozen=True, kw_only=True):
         return f"mirror {self.source} at {self.target}"
 
     def early(self, root: HostRoot) -> Self | None:
-        hidden = Bind(f"{self.target}/{HIDDEN}", source=self.source).early(root)
+        directory, _, name = self.target.rpartition("/")
+        # Beside the target rather than in it: a relative link that leads out of the source then leads where it should.
+        beside = f".{name}.host"
+        hidden = Bind(f"{directory}/{beside}", source=self.source).early(root)
         assert hidden is not None, "a bind that is not optional is settled or raises"
         links = [
-            Symlink(f"{self.target}/{name}", to="/proc/mounts" if name == "mtab" else f"{HIDDEN}/{name}")
-            for name in root.names(self.source)
-            if name not in LEFT_FREE
+            Symlink(f"{self.target}/{entry}", to="/proc/mounts" if entry == "mtab" else f"../{beside}/{entry}")
+            for entry in root.names(self.source)
+            if entry not in LEFT_FREE
         ]
         return replace(self, expansion=[hidden, *links])
 
     def apply(self, root: NewRoot) -> None:
+        root.directory(self.target)
         for op in self.expansion:
             op.apply(root)

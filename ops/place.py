@@ -15,7 +15,7 @@ PLACE_MAX = 16 * 1024 * 1024
 class Place(Op, frozen=True, kw_only=True):
     """Put `data` at `target`: as a file mounted there, read-only unless `writable`, or copied into the tree.
 
-    A mounted file is in memory, has no other name (its link count is 0) and ends with the container.
+    A mounted file is in memory and ends with the container.
     """
 
     data: bytes | Redacted
@@ -27,6 +27,8 @@ class Place(Op, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_mode(self.mode)
+        if self.copy and self.target == "/":
+            raise ValueError("the target of a copied file can't be /")
         if isinstance(self.data, bytes) and len(self.data) > PLACE_MAX:
             raise ValueError(f"{len(self.data)} bytes for {self.target} are more than the {PLACE_MAX} a Place may hold")
         if self.copy and self.writable:

@@ -440,7 +440,7 @@ async def test_a_cancelled_wait_can_be_repeated(patience: int) -> None:
                 assert [os.readlink(f"/proc/self/fd/{file.fileno()}") for file in bystanders] == ["/dev/null"] * 4
 
 
-@pytest.mark.parametrize(("linger", "least", "most"), [(0.0, 0.0, 0.3), (0.3, 0.3, 0.8), (None, 0.6, 5.0)])
+@pytest.mark.parametrize(("linger", "least", "most"), [(0.0, 0.0, 0.7), (0.3, 0.3, 0.75), (None, 0.7, 5.0)])
 async def test_wait_lasts_as_long_as_what_lingers(linger: float | None, least: float, most: float) -> None:
     async with igaki.open_container(shell("sleep 0.8 & exit 3", linger=linger)) as container:
         start = time.monotonic()

@@ -18,7 +18,7 @@ from tests.harness import ENV, ROOT, Sandbox, children_of, marked_environment, p
 
 CONTAINERS = 200
 LONGEST = 1.5
-"""Seconds after which the last of the cancellations comes; on two cores about half the containers have ended by then."""
+"""Seconds after which the last of the cancellations comes; on two cores half of the containers have ended by then."""
 
 
 def remains() -> dict[str, Any]:

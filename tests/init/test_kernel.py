@@ -103,11 +103,6 @@ REFUSED: dict[str, tuple[Call, int, list[str]]] = {
     "no such option": (lambda: kernel.new_mount("tmpfs", {"nonsense": "1"}, 0, "/label"), errno.EINVAL, ["/label"]),
     "no such value": (lambda: kernel.new_mount("tmpfs", {"size": "much"}, 0, "/label"), errno.EINVAL, ["/label"]),
     "no such attribute": (lambda: kernel.new_mount("tmpfs", {}, 1 << 20, "/label"), errno.EINVAL, ["/label"]),
-    "a file system that wants its network": (
-        lambda: kernel.new_mount("sysfs", {}, 0, "/label"),
-        errno.EPERM,
-        ["/label"],
-    ),
 }
 """A call, the number of the error and the paths that it names."""
 

@@ -124,7 +124,7 @@ def kill_silent_host() -> None:
     if os.fork() == 0:
         os.close(init.status)
         print(session.pid, flush=True)
-        time.sleep(5)  # holds the stream
+        sys.stdin.read()  # holds the stream until the test is over
     else:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -132,7 +132,12 @@ def kill_silent_host() -> None:
 def test_a_host_killed_between_the_stages_takes_a_waiting_pid_1_with_it(sandbox: Sandbox) -> None:
     code = "from tests.init.test_life import kill_silent_host; kill_silent_host()"
     host = subprocess.Popen(
-        [sys.executable, "-c", code], **sandbox.identity(), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        **sandbox.identity(),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with host:
         pid_one = int(first_line(host))
@@ -168,7 +173,7 @@ def test_a_killed_pid_1_ends_the_program_and_is_an_error(sandbox: Sandbox, start
     os.kill(pid_one, signal.SIGKILL)
     _, errors = process.communicate(timeout=5)
     assert (process.returncode, errors.startswith("igaki: cannot learn how the program ended")) == (125, True)
-    assert processes_of(sandbox.directory_root) == []
+    assert wait_until(lambda: not processes_of(sandbox.directory_root), 1)
 
 
 def test_a_killed_program_ends_the_container(sandbox: Sandbox, start: Started) -> None:
@@ -263,12 +268,12 @@ def test_igaki_run_stops_and_goes_on_with_the_program(user_sandbox: Sandbox, sta
 
 # What outlives the program.
 
-DAEMON = "(setsid sh -c 'sleep 0.4; echo done >/out/done') & exit 3"
+DAEMON = "(setsid sh -c 'sleep 0.6; echo done >/out/done') & exit 3"
 
 
 @pytest.mark.parametrize(
     ("linger", "finishes", "least", "most"),
-    [(0.0, False, 0.0, 0.35), (0.15, False, 0.15, 0.4), (9.0, True, 0.4, 3.0), (None, True, 0.4, 3.0)],
+    [(0.0, False, 0.0, 0.55), (0.15, False, 0.15, 0.55), (9.0, True, 0.6, 5.0), (None, True, 0.6, 5.0)],
 )
 def test_a_daemon_lives_as_long_as_linger_grants(
     sandbox: Sandbox, linger: float | None, finishes: bool, least: float, most: float

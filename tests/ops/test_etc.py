@@ -25,15 +25,15 @@ def tree(sandbox: Sandbox) -> Path:
 
 def test_a_mirror_shows_all_but_passwd_and_group(sandbox: Sandbox) -> None:
     source = tree(sandbox)
-    names = [".host", "a b\nc", "absolute", "hosts", "mtab", "relative", "shadow", "ssl"]
+    names = ["a b\nc", "absolute", "hosts", "mtab", "relative", "shadow", "ssl"]
     report = sandbox.probe([Etc("/mirror", source=str(source))], "/mirror", *(f"/mirror/{name}" for name in names))
     assert report["paths"]["/mirror"]["names"] == names
     assert report["paths"]["/mirror"]["mode"] == 0o755
     links = {name: report["paths"][f"/mirror/{name}"]["kind"] for name in names}
-    assert links == {name: "d" if name == ".host" else "l" for name in names}
+    assert set(links.values()) == {"l"}
     assert report["paths"]["/mirror/mtab"]["link"] == "/proc/mounts"
-    assert report["paths"]["/mirror/hosts"]["link"] == ".host/hosts"
-    assert set(mount_at(report, "/mirror/.host")["flags"]) >= {"ro", "nosuid", "nodev"}
+    assert report["paths"]["/mirror/hosts"]["link"] == "../.mirror.host/hosts"
+    assert set(mount_at(report, "/.mirror.host")["flags"]) >= {"ro", "nosuid", "nodev"}
 
 
 def test_what_a_mirror_shows_is_the_hosts_and_read_only(sandbox: Sandbox) -> None:
@@ -77,8 +77,8 @@ def test_the_hosts_users_are_resolved_where_their_files_are_placed(sandbox: Sand
     passwd = Place("/etc/passwd", data=f"me:x:{sandbox.uid}:{sandbox.uid}::/:/bin/sh\n".encode(), mode=0o444)
     group = Place("/etc/group", data=f"us:x:{sandbox.uid}:\n".encode(), mode=0o444)
     ops: list[AnyOp] = [Etc("/etc"), passwd, group]
-    outcome = sandbox.run([*ops, *system()], ["sh", "-c", "id -un; id -gn; ls /etc/.host/passwd"], base=False)
-    assert outcome.stdout == "me\nus\n/etc/.host/passwd\n", outcome.failure
+    outcome = sandbox.run([*ops, *system()], ["sh", "-c", "id -un; id -gn; ls /.etc.host/passwd"], base=False)
+    assert outcome.stdout == "me\nus\n/.etc.host/passwd\n", outcome.failure
 
 
 def test_an_entry_of_the_mirror_can_be_covered(sandbox: Sandbox) -> None:
@@ -89,10 +89,10 @@ def test_an_entry_of_the_mirror_can_be_covered(sandbox: Sandbox) -> None:
         Tmpfs("/mirror/ssl"),
         Mkdir("/mirror/ssl/own"),
     ]
-    report = sandbox.probe(ops, "/mirror/hosts", "/mirror/.host/hosts", "/mirror/.host/ssl")
-    assert report["paths"]["/mirror/hosts"]["link"] == ".host/hosts"
-    assert report["paths"]["/mirror/.host/hosts"]["content"] == "own"
-    assert report["paths"]["/mirror/.host/ssl"]["names"] == ["own"]
+    report = sandbox.probe(ops, "/mirror/hosts", "/.mirror.host/hosts", "/.mirror.host/ssl")
+    assert report["paths"]["/mirror/hosts"]["link"] == "../.mirror.host/hosts"
+    assert report["paths"]["/.mirror.host/hosts"]["content"] == "own"
+    assert report["paths"]["/.mirror.host/ssl"]["names"] == ["own"]
     assert (source / "hosts").read_text() == "the host's hosts"
 
 
@@ -101,13 +101,13 @@ def test_a_name_that_is_not_utf_8_is_left_out_with_a_warning(sandbox: Sandbox) -
     sandbox.file(source / "hosts")
     (source / os.fsdecode(b"bad\xff")).touch()
     outcome = sandbox.run([Etc("/mirror", source=str(source))], ["ls", "-A", "/mirror"])
-    assert outcome.stdout == ".host\nhosts\n"
+    assert outcome.stdout == "hosts\n"
     assert outcome.warnings == [f"{source} holds 'bad\\udcff', which is not UTF-8 and is left out"]
 
 
 def test_the_hosts_own_directory_can_be_mirrored(sandbox: Sandbox) -> None:
     outcome = sandbox.run([Etc("/mirror")], ["ls", "-A", "/mirror"])
-    names = {*os.listdir("/etc"), ".host"} - {"passwd", "group"}
+    names = {*os.listdir("/etc")} - {"passwd", "group"}
     assert set(outcome.stdout.splitlines()) == names
     assert outcome.warnings == []
 
@@ -121,7 +121,7 @@ def test_a_settled_mirror_shows_what_it_consists_of(sandbox: Sandbox) -> None:
     hidden, *links = settled.expansion
     assert isinstance(hidden, Bind)
     assert hidden.found is not None
-    assert (hidden.target, hidden.source, hidden.found.path) == ("/mirror/.host", str(link), str(source))
+    assert (hidden.target, hidden.source, hidden.found.path) == ("/.mirror.host", str(link), str(source))
     assert {op.target for op in links} == {
         f"/mirror/{name}" for name in ("a b\nc", "absolute", "hosts", "mtab", "relative", "shadow", "ssl")
     }
@@ -138,7 +138,7 @@ def test_what_is_there_already_is_an_error_with_its_path(sandbox: Sandbox) -> No
 def test_mirroring_twice_changes_nothing(sandbox: Sandbox) -> None:
     etc = Etc("/mirror", source=str(tree(sandbox)))
     report = sandbox.probe([etc, etc], "/mirror/hosts")
-    assert report["paths"]["/mirror/hosts"]["link"] == ".host/hosts"
+    assert report["paths"]["/mirror/hosts"]["link"] == "../.mirror.host/hosts"
 
 
 @pytest.mark.parametrize(("name", "number"), [("missing", errno.ENOENT), ("file", errno.ENOTDIR)])

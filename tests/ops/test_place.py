@@ -15,19 +15,19 @@ MODES = [0o600, 0o444, 0o640, 0o755, 0o4755, 0]
 
 
 @pytest.mark.parametrize("writable", [False, True])
-def test_a_placed_file_is_a_mount_without_a_name_that_has_its_mode(sandbox: Sandbox, writable: bool) -> None:
+def test_a_placed_file_is_a_mount_that_has_its_mode(sandbox: Sandbox, writable: bool) -> None:
     ops = [Place(f"/some/{mode:o}", data=b"data", mode=mode, writable=writable) for mode in MODES]
     report = sandbox.probe(ops, "/some", *(op.target for op in ops))
     assert report["paths"]["/some"]["mode"] == 0o755
     for op in ops:
         seen = report["paths"][op.target]
-        assert (seen["kind"], seen["mode"], seen["nlink"]) == ("-", op.mode, 0)
+        assert (seen["kind"], seen["mode"], seen["nlink"]) == ("-", op.mode, 1)
         assert (seen["uid"], seen["gid"]) == (report["uids"][0], report["gids"][0])
         assert seen["content"] == ("data" if op.mode & 0o400 else "EACCES")
         granted = True if writable else "EROFS"
         assert seen["write"] == (granted if op.mode & 0o200 else "EACCES")
         mount = mount_at(report, op.target)
-        assert mount["root"].endswith("//deleted")
+        assert mount["root"].startswith("/placed.")
         assert set(mount["flags"]) >= {"rw" if writable else "ro", "nosuid", "nodev"}
 
 

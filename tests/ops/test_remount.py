@@ -128,7 +128,7 @@ def test_the_op_that_made_a_place_read_only_is_named(user_sandbox: Sandbox, kind
         "recursive remount": [Tmpfs("/ro"), Remount("/", recursive=True)],
     }
     ops = earlier[kind]
-    target = {"etc": "/ro/.host/new", "root": "/ro/sub/new"}.get(kind, "/ro/new")
+    target = {"etc": "/.ro.host/new", "root": "/ro/sub/new"}.get(kind, "/ro/new")
     failure = user_sandbox.refusal([*ops, Mkdir(target)], base=False)
     assert failure.reason == f"Read-only file system since op {len(ops) - 1}: {ops[-1]}"
     assert failure.path == target

@@ -243,7 +243,7 @@ OPS: st.SearchStrategy[AnyOp] = st.one_of(
 )
 SETUPS = st.builds(
     Setup,
-    argv=st.lists(STRING, min_size=1, max_size=4).filter(lambda argv: argv[0] != ""),
+    argv=st.lists(STRING, max_size=4).map(lambda arguments: ["program", *arguments]),
     env=st.dictionaries(NAME, STRING | REDACTED, max_size=4),
     cwd=PATH,
     linger=st.none() | st.floats(0, 1e9),
