@@ -225,7 +225,7 @@ GROUPS: dict[str, dict[str, Option]] = {
         "--bind-try": Option("SRC DST", "doesn't exist", _bind(writable=True, optional=True)),
         "--dev-bind-try": Option("SRC DST", "", _bind(writable=True, devices=True, optional=True)),
         "--root": Option("SRC", "show SRC's entries at /, but dev etc mnt proc tmp", _root),
-        "--etc": Option("[SRC]", "mirror SRC (/etc) at /etc; passwd and group are free", _etc),
+        "--etc": Option("[SRC]", "mirror SRC (/etc) at /etc; passwd, group left free", _etc),
         "--cwd": Option("MODE", "show the working directory: ro, rw or none", _cwd_mode),
         "--overlay-src": Option("SRC", "layer of the next overlay; the first is the lowest", _layer),
         "--overlay": Option("UPPER WORK DST", "overlay whose changes go to UPPER", _overlay),

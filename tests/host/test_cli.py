@@ -168,12 +168,11 @@ def data(tmp_path: Path) -> Iterator[int]:
 def test_a_file_holds_what_its_descriptor_held(
     sandbox: Sandbox, data: int, option: str, mode: str, writes: bool
 ) -> None:
-    script = "cat /tmp/f; stat -c '%a %h %u' /tmp/f; id -u; if (echo x > /tmp/f) 2>/dev/null; then cat /tmp/f; fi"
+    script = "cat /tmp/f; stat -c '%a %u' /tmp/f; id -u; if (echo x > /tmp/f) 2>/dev/null; then cat /tmp/f; fi"
     words = ["--perms", "644", option] if option == "--file" else [option]
     returned, output, errors = run(sandbox, *HOST, *words, str(data), "/tmp/f", *shell(script), pass_fds=[data])
     uid = str(sandbox.uid)
-    links = "1" if option == "--file" else "0"
-    expected = ["some data", f"{mode} {links} {uid}", uid, *(["x"] if writes else [])]
+    expected = ["some data", f"{mode} {uid}", uid, *(["x"] if writes else [])]
     assert (returned, output.splitlines(), errors) == (0, expected, "")
 
 
@@ -185,7 +184,7 @@ def test_options_come_from_a_descriptor(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("source", [[], ["/usr/share"]], ids=["/etc", "/usr/share"])
 def test_etc_is_a_mirror_with_room_for_users(sandbox: Sandbox, source: list[str]) -> None:
-    words = ["--ro-bind", "/", "/", "--tmpfs", "/etc", "--etc", *source, "--ro-bind-data", "0", "/etc/passwd"]
+    words = ["--root", "/", "--etc", *source, "--ro-bind-data", "0", "/etc/passwd"]
     script = "ls /etc; cat /etc/passwd; test -e /etc/group && echo group"
     _, output, errors = run(sandbox, *words, *shell(script), input="me:x:1:1::/:/bin/sh\n")
     *names, last = output.splitlines()

@@ -147,7 +147,7 @@ def test_a_host_killed_between_the_stages_takes_a_waiting_pid_1_with_it(sandbox:
 def test_a_killed_igaki_run_leaves_nothing(sandbox: Sandbox, start: Started) -> None:
     process = start(sandbox, "setsid sleep 99 & sleep 98 & echo started; trap '' HUP TERM; while :; do sleep 1; done")
     assert first_line(process) == "started"
-    assert len(processes_of(sandbox.directory_root)) >= 4
+    assert wait_until(lambda: len(processes_of(sandbox.directory_root)) >= 4)
     process.kill()
     assert wait_until(lambda: not processes_of(sandbox.directory_root), 1)
 
@@ -167,7 +167,7 @@ async def test_a_killed_first_stage_is_a_setup_error(monkeypatch: pytest.MonkeyP
 
 
 def test_a_killed_pid_1_ends_the_program_and_is_an_error(sandbox: Sandbox, start: Started) -> None:
-    process = start(sandbox, "echo started; sleep 99")
+    process = start(sandbox, "sleep 0.05; echo started; sleep 99")
     first_line(process)
     (pid_one,) = filter(is_alive, children_of(process.pid))
     os.kill(pid_one, signal.SIGKILL)
