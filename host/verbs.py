@@ -39,10 +39,10 @@ def read_descriptor(descriptor: str, most: int) -> bytes:
 
 
 def _number(text: str, low: int, high: int, base: int = 10) -> int:
-    try:
-        number = int(text, base)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number{' in octal' if base == 8 else ''}") from None
+    digits = "01234567" if base == 8 else "0123456789"
+    if not text or text.strip(digits):  # int() takes signs, blanks and underscores too
+        raise ValueError(f"{text!r} is not a number{' in octal' if base == 8 else ''}")
+    number = int(text, base)
     if not low <= number <= high:
         raise ValueError(f"{text} is outside {low}-{high:o}" if base == 8 else f"{text} is outside {low}-{high}")
     return number
@@ -156,7 +156,12 @@ def _cwd_mode(request: Request, mode: str) -> None:
 
 
 def _linger(request: Request, seconds: str) -> None:
-    request.linger = None if seconds == "forever" else float(seconds)
+    if seconds == "forever":
+        request.linger = None
+        return
+    if not seconds.strip(".") or seconds.strip("0123456789.") or seconds.count(".") > 1:
+        raise ValueError("it takes seconds, or forever")
+    request.linger = float(seconds)
 
 
 def _unsetenv(request: Request, name: str) -> None:
