@@ -43,9 +43,7 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(params=IDENTITIES)
-def sandbox(
-    request: pytest.FixtureRequest, workers: Callable[[str], Worker], scratch: Path
-) -> Sandbox:
+def sandbox(request: pytest.FixtureRequest, workers: Callable[[str], Worker], scratch: Path) -> Sandbox:
     """A sandbox as an ordinary user, and as root where the tests run as root."""
     return make_sandbox(str(request.param), workers, scratch)
 

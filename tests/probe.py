@@ -1,6 +1,6 @@
 """The program that looks around inside a container. Prints one JSON object; needs nothing but an interpreter.
 
-    probe.py [PATH…]    each PATH is described under "paths"
+probe.py [PATH…]    each PATH is described under "paths"
 """
 
 import errno
@@ -8,6 +8,10 @@ import json
 import os
 import stat
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> None:
@@ -35,7 +39,7 @@ def main() -> None:
 
 
 def descriptors() -> dict[str, str]:
-    result = {}
+    result: dict[str, str] = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             result[name] = os.readlink(f"/proc/self/fd/{name}")
@@ -68,7 +72,7 @@ def describe(path: str) -> dict[str, object]:
         result["names"] = attempt(lambda: sorted(os.listdir(path)))
         result["create"] = attempt(lambda: create_in(path))
     elif stat.S_ISREG(info.st_mode):
-        result["content"] = attempt(lambda: open(path, errors="replace").read(4096))
+        result["content"] = attempt(lambda: content(path))
         result["write"] = attempt(lambda: os.close(os.open(path, os.O_WRONLY)))
     elif stat.S_ISCHR(info.st_mode):
         result["write"] = attempt(lambda: os.close(os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)))
@@ -81,7 +85,12 @@ def create_in(directory: str) -> None:
     os.unlink(path)
 
 
-def attempt(what):  # type: ignore[no-untyped-def]  runs under whatever interpreter is inside
+def content(path: str) -> str:
+    with open(path, errors="replace") as file:
+        return file.read(4096)
+
+
+def attempt(what: "Callable[[], object]") -> object:
     """The result of `what`, True for none, or the name of the error."""
     try:
         result = what()
@@ -95,7 +104,7 @@ def name_of(error: OSError) -> str:
 
 
 def mounts() -> list[dict[str, object]]:
-    result = []
+    result: list[dict[str, object]] = []
     with open("/proc/self/mountinfo") as file:
         for line in file:
             before, _, after = line.partition(" - ")
@@ -120,7 +129,7 @@ def interfaces() -> dict[str, int]:
     import fcntl
     import socket
 
-    result = {}
+    result: dict[str, int] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for _, name in socket.if_nameindex():
             answer = fcntl.ioctl(control, 0x8913, name.encode().ljust(40, b"\0"))

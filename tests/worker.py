@@ -97,7 +97,7 @@ class Worker:
         assert self._process.stdout is not None
         pickle.dump(request, self._process.stdin)
         self._process.stdin.flush()
-        outcome = pickle.load(self._process.stdout)  # noqa: S301  our own child
+        outcome = pickle.load(self._process.stdout)
         if isinstance(outcome, BaseException):
             raise outcome
         assert isinstance(outcome, Outcome)
@@ -114,7 +114,7 @@ class Worker:
 def serve(requests: BinaryIO, outcomes: BinaryIO) -> None:
     while True:
         try:
-            request = pickle.load(requests)  # noqa: S301  our own parent
+            request = pickle.load(requests)
         except EOFError:
             return
         outcome: Outcome | BaseException
@@ -139,4 +139,3 @@ if __name__ == "__main__":
     from tests.worker import main as importable_main
 
     importable_main()
-

@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def commands(directory: Path) -> dict[str, list[list[str]]]:
 
 
 @contextmanager
-def sources() -> Iterator[Path]:
+def sources() -> Generator[Path]:
     """A directory with small directories to bind."""
     directory = Path(tempfile.mkdtemp(prefix="igaki-bench-", dir="/var/tmp"))
     try:

@@ -1,4 +1,4 @@
-"""Init with one failing call: `boot.py`'s arguments, then WHERE ("ops" or "anywhere") and the number of the call to fail.
+"""Init with one failing call: the arguments of `boot.py`, then WHERE ("ops" or "anywhere") and the number of the call.
 
 Every function of `kernel`, and every call of `posix` that changes or reads the file system, counts as a call.
 """

@@ -23,7 +23,6 @@ from igaki.ops import (
     Symlink,
     Tmpfs,
 )
-
 from tests.harness import Sandbox
 
 BOOT = Path(__file__).with_name("faulty_boot.py")
@@ -73,7 +72,7 @@ def prepare(sandbox: Sandbox) -> Path:
 
 
 def test_every_op_is_swept() -> None:
-    assert {type(op) for op in every_op(Path("/")).values()} == set(AnyOp.__args__)  # type: ignore[attr-defined]
+    assert {type(op) for op in every_op(Path("/")).values()} == set(AnyOp.__args__)
 
 
 @pytest.mark.parametrize("name", every_op(Path("/")))
@@ -95,7 +94,7 @@ def test_no_op_swallows_a_failing_call(user_sandbox: Sandbox, name: str) -> None
 
 
 def test_no_step_of_init_swallows_a_failing_call(sandbox: Sandbox) -> None:
-    """From the maps of the first stage to the dropped privileges: a container with a failed step never runs a program."""
+    """From the maps of the first stage to the dropped privileges: a failed step and no program."""
     directory = prepare(sandbox)
     steps: list[str] = []
     while len(steps) < MOST_CALLS:
