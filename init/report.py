@@ -24,8 +24,19 @@ class Refused(Exception):
         self.failure = failure
 
 
+_holding: list[int] = []
+
+
+def hold_until_read(fd: int) -> None:
+    """Let the first message wait until `fd`, which is closed then, has something to read."""
+    _holding.append(fd)
+
+
 def send(*messages: Status) -> None:
     """Tell the host. Raises BrokenPipeError when it is gone."""
+    while _holding:
+        posix.read(_holding[-1], 1)
+        posix.close(_holding.pop())
     data = memoryview(encode(*messages))
     while data:
         data = data[posix.write(STATUS_FD, data) :]

@@ -64,8 +64,7 @@ def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
     with step("die with the parent"):
         _tie_to_host(die_with_thread=die_with_thread)
         posix.close(tell)
-        posix.read(told, 1)  # so that nothing is said before Started
-        posix.close(told)
+        report.hold_until_read(told)  # so that nothing is said before Started
     _guarded(lambda: _pid_one(extra_fds, namespaces, caught, cover_proc=uid == 0))
 
 
