@@ -45,7 +45,7 @@ class Container:
         self.stderr: trio.lowlevel.FdStream | None = None
         self.session = Session()
         self._init = init
-        self._stage_one: int | None = os.pidfd_open(init.pid)
+        self._stage_one = _pidfd(init.pid)
         self._pid_one: int | None = None
         self._status = trio.lowlevel.FdStream(init.status)
         self._lock = trio.Lock()
@@ -89,10 +89,10 @@ class Container:
         """End everything in the container at once."""
         self.send_signal(signal.SIGKILL)
 
-    async def _set_up(self) -> None:
+    async def _set_up(self, stream_of_plan: bytes | bytearray) -> None:
         with suppress(trio.BrokenResourceError):  # init gave up reading: the status says why
             async with trio.lowlevel.FdStream(self._init.stream) as stream:
-                await stream.send_all(encode_plan(self.plan))
+                await stream.send_all(stream_of_plan)
         while not self.session.ready:
             await self._receive()
 
@@ -103,8 +103,7 @@ class Container:
             self.session.feed(b"")
         finally:
             if self._pid_one is None and self.session.pid is not None:
-                with suppress(ProcessLookupError):  # it's gone already where the caller ignores SIGCHLD
-                    self._pid_one = os.pidfd_open(self.session.pid)
+                self._pid_one = _pidfd(self.session.pid)
 
     async def _close(self) -> None:
         """Leave nothing behind, wherever the container is in its life."""
@@ -154,7 +153,7 @@ async def open_container(
     """
     numbers = dict(fds or {})
     plan = msgspec.structs.replace(plan, setup=msgspec.structs.replace(plan.setup, fds=list(numbers)))
-    encode_plan(plan)  # a wrong plan raises before anything is started
+    stream_of_plan = encode_plan(plan)  # a wrong plan raises before anything is started
     with ExitStack() as ends:
         theirs: list[int] = []
         ours: list[trio.lowlevel.FdStream | None] = []
@@ -171,7 +170,7 @@ async def open_container(
     container.stdin, container.stdout, container.stderr = ours
     try:
         with trio.move_on_after(setup_timeout) as deadline:
-            await container._set_up()
+            await container._set_up(stream_of_plan)
         if deadline.cancelled_caught:
             reason = f"it took longer than {setup_timeout:g} seconds"
             raise SetupError(Failure(step="set the container up", reason=reason))
@@ -230,6 +229,13 @@ async def run(
     if check and container.returncode != 0:
         raise subprocess.CalledProcessError(container.returncode, argv, output.get("stdout"), output.get("stderr"))
     return subprocess.CompletedProcess(argv, container.returncode, output.get("stdout"), output.get("stderr"))
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor of a child; None where the caller ignores SIGCHLD and it is gone already."""
+    with suppress(ProcessLookupError):
+        return os.pidfd_open(pid)
+    return None
 
 
 async def _collect(pidfd: int) -> None:

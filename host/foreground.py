@@ -47,6 +47,7 @@ class Foreground:
         self._deadline = time.monotonic() + SETUP_TIMEOUT
         self._interrupted = 0
         """The signal that came before the program ran, if one did."""
+        self._reaped = False
         self._waiting: list[int] = []
         """Signals that came before there was somebody to pass them on to."""
 
@@ -108,6 +109,7 @@ class Foreground:
                 raise Interrupted(self._interrupted) from None
             raise
         if self._session.pid is not None:
+            self._reap_stage_one()
             while self._waiting:
                 self._signal(self._waiting.pop(0))
         if self._session.stopped_by:
@@ -115,6 +117,15 @@ class Foreground:
             # As a shell's job: stop with the program; whoever continues us continues it.
             os.kill(os.getpid(), signals.SIGSTOP)
         return bool(data)
+
+    def _reap_stage_one(self) -> None:
+        """It ends as soon as it has said Started."""
+        if not self._reaped:
+            self._reaped = True
+            try:
+                os.waitpid(self._init.pid, 0)
+            except ChildProcessError:
+                pass  # the kernel did, because our caller ignores SIGCHLD
 
     def _signal(self, number: int) -> None:
         if self._session.pid is None:

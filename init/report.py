@@ -28,14 +28,18 @@ _holding: list[int] = []
 
 
 def hold_until_read(fd: int) -> None:
-    """Let the first message wait until `fd`, which is closed then, has something to read."""
+    """Let the first message wait until `fd`, which is closed then, has something to read.
+
+    Where it ends instead, stage one was killed before it could say Started. Nobody knows us then, and we end.
+    """
     _holding.append(fd)
 
 
 def send(*messages: Status) -> None:
     """Tell the host. Raises BrokenPipeError when it is gone."""
     while _holding:
-        posix.read(_holding[-1], 1)
+        if not posix.read(_holding[-1], 1):
+            posix._exit(1)
         posix.close(_holding.pop())
     data = memoryview(encode(*messages))
     while data:

@@ -133,7 +133,7 @@ def _tie_to_host(*, die_with_thread: bool) -> None:
     if die_with_thread:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signals.SIGKILL)
     lifeline = select.poll()
-    lifeline.register(STATUS_FD, 0)
+    lifeline.register(STATUS_FD, 0)  # its hang-up is reported always
     if lifeline.poll(0):
         posix._exit(1)
 
@@ -141,13 +141,23 @@ def _tie_to_host(*, die_with_thread: bool) -> None:
 def _read_stream() -> bytes:
     pieces: list[bytes] = []
     size = 0
-    while piece := posix.read(STREAM_FD, 1 << 16):
+    events = select.poll()
+    events.register(STREAM_FD, select.POLLIN)
+    events.register(STATUS_FD, 0)
+    while piece := _read_while_host_lives(events):
         pieces.append(piece)
         size += len(piece)
         if size > STREAM_MAX:
             raise ValueError(f"the stream is longer than {STREAM_MAX} bytes")
     posix.close(STREAM_FD)
     return b"".join(pieces)
+
+
+def _read_while_host_lives(events: select.poll) -> bytes:
+    """The next piece of the stream. Whoever else holds its other end must not keep us when the host is gone."""
+    if STATUS_FD in dict(events.poll()):
+        posix._exit(1)
+    return posix.read(STREAM_FD, 1 << 16)
 
 
 def _early(ops: list[AnyOp], host: HostRoot, clock: Clock, *, report_them: bool) -> list[AnyOp | None]:
