@@ -30,7 +30,7 @@ class HostRoot:
     def __init__(self, most_held: int, warn: Callable[[str], None]) -> None:
         self._most_held = most_held
         """How many descriptors may be kept; what goes beyond is opened again and compared."""
-        self._held: dict[str, int] = {}
+        self._held: dict[tuple[str, int, int], int] = {}
         self._borrowed: list[int] = []
         self._warn = warn
 
@@ -38,8 +38,8 @@ class HostRoot:
         fd = files.open_path(path)
         try:
             source = self._identify(fd, path)
-            if len(self._held) < self._most_held and source.path not in self._held:
-                self._held[source.path] = fd
+            if len(self._held) < self._most_held and _key(source) not in self._held:
+                self._held[_key(source)] = fd
                 fd = -1
             return source
         finally:
@@ -72,7 +72,7 @@ class HostRoot:
 
     def take(self, source: Source) -> int:
         """A descriptor of `source`, valid until `release`. Raises OSError ESTALE when it was replaced since `find`."""
-        fd = self._held.get(source.path)
+        fd = self._held.get(_key(source))
         if fd is None:
             resolve = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS
             root = files.open_path("/host")
@@ -101,6 +101,10 @@ class HostRoot:
         status = posix.fstat(fd)
         resolved = _utf8(posix.readlink(f"/proc/self/fd/{fd}"), path)
         return Source(resolved, status.st_dev, status.st_ino, KINDS[stat.S_IFMT(status.st_mode)])
+
+
+def _key(source: Source) -> tuple[str, int, int]:
+    return source.path, source.device, source.inode
 
 
 def _exists(path: str) -> bool:

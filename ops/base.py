@@ -109,8 +109,15 @@ def check_path(what: str, path: str) -> None:
     Raises ValueError. `..` is refused because it can't be removed without knowing the symlinks before it.
     """
     check_source(what, path)
-    if path != "/" and ("//" in path or path.endswith("/") or "/./" in f"{path}/" or "/../" in f"{path}/"):
+    if not is_normal(path):
         raise ValueError(f"{what} {path!r} is not normalised: it has an empty, '.' or '..' component")
+
+
+def is_normal(path: str) -> bool:
+    """Whether an absolute path has no empty, '.' or '..' component."""
+    if "//" in path or (path[-1] == "/" and path != "/"):
+        return False
+    return "/." not in path or ("/./" not in f"{path}/" and "/../" not in f"{path}/")
 
 
 def check_source(what: str, path: str) -> None:
