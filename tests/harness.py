@@ -144,8 +144,21 @@ class Sandbox:
         )
 
     def in_outer_namespace(self, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a shell script as the caller in a mount namespace where it may mount; `$IGAKI` is the command."""
+        """Run a shell script as the caller in a mount namespace where it may mount.
+
+        `$IGAKI` is the command; `fresh DIRECTORY OPTIONS` mounts an empty tmpfs, without hiding igaki itself.
+        """
         ids = [] if self.is_root else ["--user", "--map-current-user", "--keep-caps"]
+        kept = self.directory_root / "kept"
+        kept.mkdir(exist_ok=True)
+        script = f"""
+            mount --bind '{ROOT}' '{kept}'
+            fresh() {{
+                mount -t tmpfs -o "$2" tmpfs "$1"
+                case '{ROOT}/' in "${{1%/}}"/*) mkdir -p '{ROOT}'; mount --bind '{kept}' '{ROOT}' ;; esac
+            }}
+            {script}
+        """
         env = {**ENV, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.home, "IGAKI": str(IGAKI)}
         return self.command("unshare", *ids, "--mount", "sh", "-euc", script, env=env, **options)
 

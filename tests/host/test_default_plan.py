@@ -25,7 +25,7 @@ def inside(sandbox: Sandbox, before: str, script: str, options: str = "") -> sub
     sandbox.own(other)
     prepare = f"""
         for home in '{sandbox.home}' '{other}'; do
-            mount -t tmpfs -o mode=755 tmpfs "$home"
+            fresh "$home" mode=755
             echo secret > "$home/{KEY}"
         done
         other='{other}'
@@ -67,7 +67,7 @@ def test_a_home_behind_a_symlink_is_empty_at_both_names(sandbox: Sandbox) -> Non
 
 def test_what_is_written_at_home_or_in_tmp_is_gone_afterwards(sandbox: Sandbox) -> None:
     before = """
-        mount -t tmpfs -o mode=1777 tmpfs /tmp; mount -t tmpfs -o mode=1777 tmpfs /run; cd /
+        fresh /tmp mode=1777; fresh /run mode=1777; cd /
         "$IGAKI" run -- sh -c "for at in ~ /tmp /run; do echo > \\$at/new; ls \\$at; done"
     """
     assert lines(inside(sandbox, before, "ls -A ~ /tmp /run | grep -c new || true")) == ["new", "new", "new", "0"]
@@ -75,7 +75,7 @@ def test_what_is_written_at_home_or_in_tmp_is_gone_afterwards(sandbox: Sandbox) 
 
 
 def test_tmp_and_run_are_private_and_empty(sandbox: Sandbox) -> None:
-    before = "for at in /tmp /run; do mount -t tmpfs tmpfs $at; echo secret > $at/socket; done; cd /"
+    before = "for at in /tmp /run; do fresh $at mode=1777; echo secret > $at/socket; done; cd /"
     assert lines(inside(sandbox, before, "ls -A /tmp /run; stat -c %a /tmp /run")) == [
         "/run:",
         "",
@@ -86,7 +86,7 @@ def test_tmp_and_run_are_private_and_empty(sandbox: Sandbox) -> None:
 
 
 RESOLV = """
-    mount -t tmpfs tmpfs /run; mkdir /run/resolver; echo private > /run/secret
+    fresh /run mode=1777; mkdir /run/resolver; echo private > /run/secret
     mount --rbind /etc /mnt; mount -t tmpfs tmpfs /etc; ln -s /mnt/* /etc/
     ln -sf ../run/resolver/resolv.conf /etc/resolv.conf; cd /
 """
@@ -193,7 +193,7 @@ def test_a_working_directory_at_home_is_hidden_when_asked(sandbox: Sandbox) -> N
 
 @pytest.mark.parametrize("where", ["$HOME", "$HOME/..", "/", "/tmp", "/run", "/proc", "/dev", "/proc/self"])
 def test_a_working_directory_that_would_open_more_is_not_shown(sandbox: Sandbox, where: str) -> None:
-    before = f'mount -t tmpfs tmpfs /tmp; echo secret > /tmp/secret; cd "{where}"'
+    before = f'fresh /tmp mode=1777; echo secret > /tmp/secret; cd "{where}"'
     look = (
         f"cat ~/{KEY} /tmp/secret 2>/dev/null; ls -d /dev/kmsg 2>/dev/null; ls -d /proc/1 /proc/4 2>/dev/null; echo ok"
     )
@@ -205,7 +205,7 @@ def test_a_working_directory_that_would_open_more_is_not_shown(sandbox: Sandbox,
 
 
 def test_a_working_directory_below_tmp_is_shown(sandbox: Sandbox) -> None:
-    before = "mount -t tmpfs tmpfs /tmp; mkdir /tmp/a /tmp/b; echo code > /tmp/a/file; cd /tmp/a"
+    before = "fresh /tmp mode=1777; mkdir /tmp/a /tmp/b; echo code > /tmp/a/file; cd /tmp/a"
     assert lines(inside(sandbox, before, "ls -A /tmp; cat file")) == ["a", "code"]
 
 
