@@ -6,8 +6,8 @@ import posix
 import sys
 from errno import EBADF, EPIPE
 
-from igaki import signals
 from igaki.host.launch import start_init
+from igaki.signals import end_quietly
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ EXIT_SETUP = 125
 
 def main() -> NoReturn:
     """Run the command line of this process, and end it."""
-    if signals.getsignal(signals.SIGINT) is signals.default_int_handler:
-        signals.signal(signals.SIGINT, signals.SIG_DFL)  # ends us without a word until there is something to pass it to
+    end_quietly()
     match sys.argv[1:]:
         case ["run", *arguments]:
             code = run(arguments)
@@ -123,10 +122,11 @@ def _print(text: str) -> int:
 
 
 def _complain(text: str, code: int) -> int:
-    """One line on standard error, whatever the text contains: a path may hold what a terminal obeys."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """One line on standard error, whatever the text contains."""
+    from igaki.host.printable import printable
+
     try:
-        posix.write(2, f"igaki: {printable}\n".encode("utf-8", "backslashreplace"))
+        posix.write(2, f"igaki: {printable(text)}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass  # nobody is listening, and the exit code still says it
     return code

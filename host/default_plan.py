@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from igaki.ops import AnyOp
 
 ORIGIN = Origin("default plan")
-COVERED = ("/proc", "/sys", "/dev")
-"""Where the working directory is not shown: these have a meaning of their own inside."""
+COVERED = ("/proc", "/sys", "/dev", "/run")
+"""Where the working directory is not shown: these have a meaning of their own inside, or hold sockets."""
 
 
 class HostFacts:
@@ -72,13 +72,13 @@ def default_plan(facts: HostFacts, *, cwd_mode: str, share_net: bool) -> list[An
         ops.append(Bind(facts.resolv_conf, source=facts.resolv_conf, optional=True, origin=ORIGIN))
     ops += [Tmpfs(home, mode=0o700, origin=ORIGIN) for home in facts.homes]
     if facts.cwd is not None and cwd_mode != "none" and not opens_more(facts.cwd, facts.homes):
-        ops.append(Bind(facts.cwd, source=facts.cwd, writable=cwd_mode == "rw", origin=ORIGIN))
+        ops.append(Bind(facts.cwd, source=facts.cwd, nofollow=True, writable=cwd_mode == "rw", origin=ORIGIN))
     return ops
 
 
 def opens_more(cwd: str, homes: list[str]) -> bool:
     """Whether showing `cwd` would show again what the plan covers: a home or what lies above one, say."""
-    covered = [*homes, *COVERED, "/tmp", "/run"]
+    covered = [*homes, *COVERED, "/tmp"]
     return any(is_below(path, cwd) for path in covered) or any(is_below(cwd, path) for path in COVERED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from igaki.host.default_plan import is_below
+from igaki.host.printable import printable
 from igaki.ops import Bind, Chmod, Dev, Etc, Overlay, Proc, Remount, Root, Tmpfs
 
 TYPE_CHECKING = False
@@ -16,15 +17,16 @@ MOUNTING = (Bind, Dev, Etc, Overlay, Proc, Root, Tmpfs)
 
 def describe(plan: Plan) -> str:
     """One line per op: its number, its sentence, and what it would create on the host."""
-    lines = [f"{index:3}  {op}{_side_effect(plan.ops[:index], op)}\n" for index, op in enumerate(plan.ops)]
-    return "".join(lines)
+    lines = [f"{index:3}  {op}{_side_effect(plan.ops, index)}" for index, op in enumerate(plan.ops)]
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _side_effect(before: list[AnyOp], op: AnyOp) -> str:
-    """What `op` leaves on the host: below a writable bind, things that are missing are created there."""
+def _side_effect(ops: list[AnyOp], index: int) -> str:
+    """What an op leaves on the host: below a writable bind, things that are missing are created there."""
+    op = ops[index]
     if isinstance(op, (Chmod, Remount)):
         return ""
-    for earlier in reversed(before):
+    for earlier in reversed(ops[:index]):
         if isinstance(earlier, MOUNTING) and is_below(op.target, earlier.target):
             if not isinstance(earlier, Bind) or not earlier.writable:
                 return ""

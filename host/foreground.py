@@ -114,8 +114,7 @@ class Foreground:
                 self._signal(self._waiting.pop(0))
         if self._session.stopped_by:
             self._session.stopped_by = 0
-            # As a shell's job: stop with the program; whoever continues us continues it.
-            os.kill(os.getpid(), signals.SIGSTOP)
+            _stop_as_a_job()
         return bool(data)
 
     def _reap_stage_one(self) -> None:
@@ -141,6 +140,12 @@ class Foreground:
             os.kill(self._session.pid, number)
         except ProcessLookupError:
             pass  # it has just ended
+
+
+def _stop_as_a_job() -> None:
+    """Stop with the program where a shell can see that and continue us; elsewhere nobody would."""
+    if any(os.isatty(fd) for fd in range(3)):
+        os.kill(os.getpid(), signals.SIGSTOP)
 
 
 def _signals_as_bytes() -> int:

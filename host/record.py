@@ -45,4 +45,4 @@ def _redacted(value: str | bytes | Octets | Redacted) -> Redacted:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)  # a link may have been left by what ran here before

@@ -6,6 +6,7 @@ import os
 
 from igaki.host import default_plan
 from igaki.ops import Bind, Namespaces, Octets, Origin, Plan, Setup
+from igaki.ops.base import is_normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Request:
         cwd = default_plan.working_directory(as_nobody=as_nobody)
         if cwd is None:
             raise UsageError("--cwd: the working directory can't be shown: the container's user can't get there")
-        return [Bind(cwd, source=cwd, writable=self.cwd_mode == "rw", origin=Origin("--cwd"))]
+        return [Bind(cwd, source=cwd, nofollow=True, writable=self.cwd_mode == "rw", origin=Origin("--cwd"))]
 
     def _environment(self) -> dict[str, str | Octets | Redacted]:
         if self.env.get("LC_CTYPE") == "C.UTF-8" and not _was_given(b"LC_CTYPE"):
@@ -129,7 +130,7 @@ def _was_given(name: bytes) -> bool:
 
 
 def _is_normal(path: str) -> bool:
-    return path.startswith("/") and path == normalised(path) and not isinstance(Octets.if_needed(path), Octets)
+    return path.startswith("/") and is_normal(path) and not isinstance(Octets.if_needed(path), Octets)
 
 
 def normalised(path: str) -> str:

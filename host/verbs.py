@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from igaki.host.request import Request, normalised
@@ -29,6 +30,8 @@ class Option:
 def read_descriptor(descriptor: str, most: int) -> bytes:
     """All of a descriptor, which is closed."""
     fd = _number(descriptor, 0, 2**31 - 1)
+    if fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:  # nothing that was passed to us is: it is one of our own
+        raise ValueError("the caller passed no such descriptor")
     with open(fd, "rb", buffering=0) as file:
         data = b""
         while piece := file.read(1 << 20):

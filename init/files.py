@@ -34,12 +34,13 @@ def open_path(path: str, flags: int = ANYTHING) -> int:
 
 
 def make_directory(parent: int, name: str, mode: int, path: str) -> int:
-    """Create a directory and open it."""
+    """Create a directory and open it. Its name may belong to something else a moment later: the descriptor doesn't."""
     with naming(path):
         posix.mkdir(name, mode, dir_fd=parent)
-        if mode & 0o6000:  # which mkdir(2) ignores
-            posix.chmod(name, mode, dir_fd=parent)
-        return posix.open(name, DIRECTORY | posix.O_NOFOLLOW, dir_fd=parent)
+        fd = posix.open(name, DIRECTORY | posix.O_NOFOLLOW, dir_fd=parent)
+    if mode & 0o6000:  # which mkdir(2) ignores
+        change_mode(fd, mode, path)
+    return fd
 
 
 def make_file(parent: int, name: str, mode: int, path: str) -> int:

@@ -34,8 +34,9 @@ class HostRoot:
         self._borrowed: list[int] = []
         self._warn = warn
 
-    def find(self, path: str) -> Source:
-        fd = files.open_path(path)
+    def find(self, path: str, *, follow: bool = True) -> Source:
+        resolve = 0 if follow else kernel.RESOLVE_NO_SYMLINKS
+        fd = kernel.openat2(kernel.AT_FDCWD, path, files.ANYTHING, resolve)
         try:
             source = self._identify(fd, path)
             if len(self._held) < self._most_held and _key(source) not in self._held:

@@ -6,6 +6,7 @@ import posix
 
 from igaki.init import files, kernel
 from igaki.ops.setup import NOBODY
+from igaki.signals import SIGCHLD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ def is_root() -> bool:
     return outside.get(0) == 0 or NOBODY in outside
 
 
-def leave_root() -> None:
-    """Become nobody. User 0 owns the host's files, and owning needs no capability."""
+def become_nobody() -> None:
+    """User 0 owns the host's files, and owning needs no capability.
+
+    The process is undumpable from here on: others may run as nobody too, and must not look into it.
+    """
     posix.setgroups([])
     posix.setresgid(NOBODY, NOBODY, NOBODY)
     posix.setresuid(NOBODY, NOBODY, NOBODY)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def map_ids(namespaces: Namespaces, uid: int, gid: int) -> None:
@@ -45,10 +50,43 @@ def map_ids(namespaces: Namespaces, uid: int, gid: int) -> None:
     """
     # Only the owner of /proc/self/uid_map may write it, which is root for a process that is not dumpable.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-    _write("/proc/self/uid_map", f"{uid if namespaces.uid is None else namespaces.uid} {uid} 1\n")
-    _write("/proc/self/setgroups", "deny\n")  # before gid_map: the kernel insists on it
-    _write("/proc/self/gid_map", f"{gid if namespaces.gid is None else namespaces.gid} {gid} 1\n")
+    _write_maps("self", namespaces, uid, gid)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+class Mapper:
+    """A process that stays root for as long as it takes to map the ids of this one, which stops being it."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        process = str(posix.getpid())
+        wait, self._go = posix.pipe2(posix.O_CLOEXEC)
+        self._pid = kernel.clone(SIGCHLD)
+        if self._pid == 0:
+            code = 1
+            try:
+                posix.close(self._go)
+                if posix.read(wait, 1):
+                    _write_maps(process, namespaces, NOBODY, NOBODY)
+                    code = 0
+            except OSError as error:
+                code = error.errno or 1
+            finally:
+                posix._exit(code)
+        posix.close(wait)
+
+    def map_ids(self) -> None:
+        """Have the ids mapped. Raises OSError."""
+        posix.write(self._go, b"\0")
+        posix.close(self._go)
+        code = posix.waitstatus_to_exitcode(posix.waitpid(self._pid, 0)[1])
+        if code:
+            raise OSError(abs(code), posix.strerror(abs(code)), "/proc/self/uid_map")
+
+
+def _write_maps(process: str, namespaces: Namespaces, uid: int, gid: int) -> None:
+    _write(f"/proc/{process}/uid_map", f"{uid if namespaces.uid is None else namespaces.uid} {uid} 1\n")
+    _write(f"/proc/{process}/setgroups", "deny\n")  # before gid_map: the kernel insists on it
+    _write(f"/proc/{process}/gid_map", f"{gid if namespaces.gid is None else namespaces.gid} {gid} 1\n")
 
 
 def drop_privileges(last_capability: int) -> None:

@@ -30,6 +30,7 @@ _NUMBERS = {
         "mount": 165,
         "umount2": 166,
         "sethostname": 170,
+        "keyctl": 250,
         "unshare": 272,
         "prlimit64": 302,
     },
@@ -43,6 +44,7 @@ _NUMBERS = {
         "mount": 40,
         "umount2": 39,
         "sethostname": 161,
+        "keyctl": 219,
         "unshare": 97,
         "prlimit64": 261,
     },
@@ -190,6 +192,15 @@ def prctl(option: int, argument: int = 0, argument2: int = 0) -> int:
 
 def sethostname(name: bytes) -> None:
     _call("sethostname", name, len(name))
+
+
+def join_new_session_keyring() -> None:
+    """Replace the session keyring, whose keys no namespace and no change of user takes away (session-keyring(7))."""
+    try:
+        _call("keyctl", 1, 0)  # KEYCTL_JOIN_SESSION_KEYRING, a new one without a name
+    except OSError as error:
+        if error.errno != ENOSYS:  # a kernel without keys has nothing to leave behind
+            raise
 
 
 def clear_capabilities() -> None:

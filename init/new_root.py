@@ -194,6 +194,12 @@ class NewRoot:
     def _open_if_there(self, target: str, flags: int) -> int | None:
         return kernel.openat2_if_there(self._sysroot, target.lstrip("/") or ".", flags, IN_ROOT, label=target)
 
+    def _open_existing(self, target: str, flags: int) -> int:
+        fd = self._open_if_there(target, flags)
+        if fd is None:
+            raise OSError(EEXIST, "it is a symlink that leads nowhere in the container", target)
+        return fd
+
     def _directory(self, target: str, mode: int = 0o755) -> int:
         """Open the directory `target`, created where missing."""
         missing: list[str] = []
@@ -206,8 +212,8 @@ class NewRoot:
             parent = fd
             try:
                 fd = files.make_directory(parent, _split(path)[1], parent_mode(mode) if missing else mode, path)
-            except FileExistsError:
-                raise _dangling(path) from None
+            except FileExistsError:  # a container that shares a writable mount was faster, or it leads nowhere
+                fd = self._open_existing(path, files.DIRECTORY)
             finally:
                 posix.close(parent)
         return fd
@@ -222,7 +228,7 @@ class NewRoot:
                 posix.close(files.make_file(parent, name, MOUNT_POINT_MODE, target))
                 return kernel.openat2(parent, name, files.ANYTHING, kernel.RESOLVE_NO_SYMLINKS, label=target)
             except FileExistsError:
-                raise _dangling(target) from None
+                fd = self._open_existing(target, files.ANYTHING)
             finally:
                 posix.close(parent)
         if files.is_directory(fd):
@@ -296,10 +302,6 @@ def _open_sysroot() -> tuple[int, tuple[int, int]]:
 def _split(path: str) -> tuple[str, str]:
     directory, _, name = path.rpartition("/")
     return directory or "/", name
-
-
-def _dangling(path: str) -> OSError:
-    return OSError(EEXIST, "it is a symlink that leads nowhere in the container", path)
 
 
 def _says(parent: int, name: str, text: str) -> bool:

@@ -30,6 +30,9 @@ TO_THE_GROUP = (signals.SIGINT, signals.SIGQUIT, signals.SIGTSTP, signals.SIGCON
 """What a terminal sends to its whole foreground group."""
 
 
+LONGEST_POLL = 86400.0
+"""Seconds; poll(2) counts milliseconds in 32 bits."""
+
 ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
 
 
@@ -76,8 +79,10 @@ class Reaper:
             self._forward(number)
         while not self._reap():
             patience = None if self._deadline is None else max(0.0, self._deadline - monotonic())
-            events = dict(poll.poll(None if patience is None else patience * 1000))
-            if STATUS_FD in events or (patience is not None and not events):
+            if patience == 0:
+                return
+            events = dict(poll.poll(None if patience is None else min(patience, LONGEST_POLL) * 1000))
+            if STATUS_FD in events:
                 return
             for number in self._signals.take():
                 self._forward(number)

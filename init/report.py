@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from igaki.ops import Status
 
 
+LONGEST_TEXT = 4096
+
+
 class Refused(Exception):
     """The container can't be set up; `failure` says why."""
 
@@ -98,7 +101,7 @@ class step:  # noqa: N801  reads as a statement: with step("create the namespace
         path, path2 = [*paths, "", ""][:2]
         raise Refused(
             Failure(
-                step=str(self.what),
+                step=_printable(str(self.what)),
                 reason=_printable(reason),
                 index=self.index,
                 phase=self.phase,
@@ -111,5 +114,5 @@ class step:  # noqa: N801  reads as a statement: with step("create the namespace
 
 
 def _printable(text: str) -> str:
-    """What UTF-8 can carry: names that are not UTF-8 show their bytes as \\xNN."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """What a frame and UTF-8 can carry: it ends after 4096 characters, and bytes that are not UTF-8 show as \\xNN."""
+    return text[:LONGEST_TEXT].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

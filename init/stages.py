@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from igaki.ops import AnyOp, Namespaces
 
 RESERVED_DESCRIPTORS = 64
+NO_NOBODY = "a user namespace may lack the user nobody; --host-root stays user 0"
 NO_USER_NAMESPACES = (
     "a user namespace may be forbidden here: see the sysctls user.max_user_namespaces, "
     "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns"
@@ -44,14 +45,19 @@ def main(extra_fds: int, *, die_with_thread: bool) -> NoReturn:
 def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
     with step("read the plan"):
         namespaces = read_namespaces(lambda size: posix.read(STREAM_FD, size))
-    with step("leave user 0 for an unprivileged one"):
+    mapper = None
+    with step("leave user 0 for an unprivileged one", hint=NO_NOBODY):
         if not namespaces.host_root and identity.is_root():
-            identity.leave_root()
+            mapper = identity.Mapper(namespaces)
+            identity.become_nobody()
     uid, gid = posix.geteuid(), posix.getegid()
     with step("create the namespaces", hint=NO_USER_NAMESPACES):
         kernel.unshare(_flags(namespaces))
     with step("map the user into its namespace"):
-        identity.map_ids(namespaces, uid, gid)
+        if mapper is None:
+            identity.map_ids(namespaces, uid, gid)
+        else:
+            mapper.map_ids()
     with step("start PID 1"):
         caught = Signals()  # before there is somebody to send one: without a handler PID 1 gets none
         told, tell = posix.pipe2(posix.O_CLOEXEC)
@@ -83,6 +89,8 @@ def _pid_one(extra_fds: int, namespaces: Namespaces, caught: Signals, *, cover_p
             kernel.sethostname(setup.hostname.encode())
     clock.steps["prepare"] = clock.lap()
 
+    with step("leave the caller's keyring behind"):
+        kernel.join_new_session_keyring()
     with step("prepare the set-up"):
         inherited = payload.Inherited()
         last_capability = identity.last_capability()

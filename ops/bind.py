@@ -27,6 +27,9 @@ class Bind(Op, frozen=True, kw_only=True):
     optional: bool = False
     """Leave the bind out when `source` doesn't exist; any other reason why it can't be had is still an error."""
 
+    nofollow: bool = False
+    """Take `source` as it stands: a symlink anywhere in it is an error."""
+
     ensure: bool = False
     """Create `source` as a directory of mode 0700 when it doesn't exist."""
 
@@ -47,7 +50,7 @@ class Bind(Op, frozen=True, kw_only=True):
         if self.ensure:
             root.make(self.source)
         try:
-            return replace(self, found=root.find(self.source))
+            return replace(self, found=root.find(self.source, follow=not self.nofollow))
         except FileNotFoundError:
             if self.optional:
                 return None

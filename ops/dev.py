@@ -47,7 +47,8 @@ class Dev(Op, frozen=True, kw_only=True):
         below = "/" if self.target == "/" else f"{self.target}/"
         root.mount("tmpfs", self.target, {"mode": "755"})
         for name, source in zip(DEVICES, self.found, strict=True):
-            root.bind(source, below + name, writable=True, devices=True)
+            # Not writable: that is about the node, its mode and owner, and not about what is written to the device.
+            root.bind(source, below + name, devices=True)
         for name, to in LINKS.items():
             root.symlink(below + name, to)
         # No gid=5: the group tty is not mapped, and the kernel refuses what it can't map.

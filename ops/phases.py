@@ -15,8 +15,8 @@ from igaki.ops.base import Source
 class HostRoot(Protocol):
     """The host's root, during `early`. Nothing here changes a mount."""
 
-    def find(self, path: str) -> Source:
-        """Resolve every symlink of `path` and hold on to what it is now."""
+    def find(self, path: str, *, follow: bool = True) -> Source:
+        """Resolve every symlink of `path`, or refuse them all, and hold on to what it is now."""
         ...
 
     def make(self, path: str) -> None:

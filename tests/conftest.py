@@ -39,6 +39,10 @@ def scratch() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="igaki-test-", dir="/var/tmp"))
     path.chmod(0o755)
     yield path
+    for directory, names, _ in os.walk(path):
+        for name in names:  # an overlay leaves a directory in its work directory that nobody may enter
+            if not os.path.islink(f"{directory}/{name}"):
+                os.chmod(f"{directory}/{name}", 0o700)
     shutil.rmtree(path)
 
 

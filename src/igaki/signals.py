@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 else:
     from _signal import *  # noqa: F403  has no stub, and is what the names above come from
 
+
+def end_quietly() -> None:
+    """Let SIGINT end this process without Python's traceback, until there is something to pass it on to."""
+    if getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, SIG_DFL)
+
+
 __all__ = [
     "SIGCHLD",
     "SIGCONT",
@@ -46,7 +53,7 @@ __all__ = [
     "SIGXFSZ",
     "SIG_DFL",
     "SIG_IGN",
-    "default_int_handler",
+    "end_quietly",
     "getsignal",
     "set_wakeup_fd",
     "signal",

@@ -1,5 +1,6 @@
 """The `igaki` command as a shell sees it: exit codes, one line for what goes wrong, descriptors, signals."""
 
+import errno
 import os
 import re
 import signal
@@ -432,3 +433,42 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(user_sandbox: Sandbox) -
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGHUP)
         assert process.wait(20) == 7
+
+
+def test_a_dry_run_prints_nothing_that_a_terminal_obeys(user_sandbox: Sandbox) -> None:
+    returned, output, _ = run(user_sandbox, "--dry-run", "--tmpfs", "/a\x1b[31m\n  1  bind", "--", "true")
+    assert (returned, output) == (0, "  0  mount tmpfs on /a\\x1b[31m\\n  1  bind (mode 0755)\n")
+
+
+@pytest.mark.parametrize("option", [("--file", "/tmp/x"), ("--ro-bind-data", "/tmp/x"), ("--args",)])
+@pytest.mark.parametrize("fd", range(3, 12))
+def test_a_descriptor_that_the_caller_did_not_pass_is_refused(
+    user_sandbox: Sandbox, option: tuple[str, ...], fd: int
+) -> None:
+    """Those that igaki itself has open by then among them, from which there would be nothing to read for ever."""
+    name, *target = option
+    returned, _, errors = run(user_sandbox, name, str(fd), *target, "--", "true")
+    assert (returned, errors.count("\n")) == (2, 1)
+
+
+def test_a_recording_does_not_follow_a_link(user_sandbox: Sandbox) -> None:
+    directory = user_sandbox.directory("records")
+    victim = user_sandbox.file(directory / "victim", "precious")
+    (directory / "stream").symlink_to("victim")
+    returned, _, errors = run(user_sandbox, "--record", str(directory / "stream"), "--", "true")
+    assert (returned, errors) == (125, f"igaki: cannot record to {directory}/stream: {os.strerror(errno.ELOOP)}\n")
+    assert victim.read_text() == "precious"
+
+
+def test_a_home_that_is_not_normal_is_no_place_to_start_in(user_sandbox: Sandbox) -> None:
+    env = {**ENV, "HOME": "/usr/../usr"}
+    done = user_sandbox.command("igaki", "run", "--tmpfs", "/x", "--ro-bind", "/", "/", "--", "true", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_lingering_for_weeks_is_no_trouble(user_sandbox: Sandbox) -> None:
+    assert run(user_sandbox, "--linger", "3000000", *shell("sleep 0.1 & exit 4")) == (4, "", "")
+
+
+def test_without_a_terminal_a_program_that_stops_does_not_stop_igaki(user_sandbox: Sandbox) -> None:
+    assert run(user_sandbox, *shell("(sleep 0.2; kill -CONT $$) & kill -STOP $$; exit 5")) == (5, "", "")

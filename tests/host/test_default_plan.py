@@ -55,7 +55,7 @@ def test_every_home_is_empty_whatever_the_environment_calls_home(sandbox: Sandbo
     expected = [f"700 {sandbox.uid}", "new"]
     assert lines(inside(sandbox, f"cd /; export HOME={home}", look)) == expected
     if "other" in home:
-        assert lines(inside(sandbox, f"umount $HOME; cd /; export HOME={home}", 'ls -A "$HOME"; echo ok')) == ["ok"]
+        assert lines(inside(sandbox, f"cd /; umount -l $HOME; export HOME={home}", 'ls -A "$HOME"; echo ok')) == ["ok"]
 
 
 def test_a_home_behind_a_symlink_is_empty_at_both_names(sandbox: Sandbox) -> None:
@@ -144,8 +144,6 @@ print(json.dumps({"created": sorted(set(created)), "opened": sorted(set(opened))
                   "settings": settings}))
 """
 
-DEVICES = {f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero")}
-
 
 def test_nothing_is_writable_that_lasts(sandbox: Sandbox) -> None:
     before = set(os.listdir("/"))
@@ -157,7 +155,7 @@ def test_nothing_is_writable_that_lasts(sandbox: Sandbox) -> None:
     assert set(report["created"]) == private
     assert report["opened"] == []
     assert report["settings"] == []
-    assert set(report["writable"]) == {"/proc", "/dev/pts", *DEVICES, *private}
+    assert set(report["writable"]) == {"/proc", "/dev/pts", *private}
     assert {report["writable"][point] for point in private} == {"tmpfs"}
     assert set(os.listdir("/")) == before
     assert not any(Path(point, "igaki-walk").exists() for point in ["/", *private])
@@ -245,7 +243,7 @@ def facts(homes: list[str], cwd: str | None = None, resolv_conf: str = "/etc/res
         ("/tmp", [], True),
         ("/tmp/x", [], False),
         ("/run", [], True),
-        ("/run/user", [], False),
+        ("/run/user", [], True),
         ("/proc/1", [], True),
         ("/sys/fs", [], True),
         ("/dev/shm", [], True),

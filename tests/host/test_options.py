@@ -36,7 +36,7 @@ def holding() -> Callable[[bytes], str]:
     """Makes a descriptor that holds some bytes, and gives its number as text. The options close what they read."""
 
     def hold(data: bytes) -> str:
-        fd = os.memfd_create("test")
+        fd = os.memfd_create("test", 0)  # without close-on-exec, as what a caller passes
         os.write(fd, data)
         os.lseek(fd, 0, os.SEEK_SET)
         return str(fd)
@@ -408,4 +408,4 @@ def test_the_program_starts_where_the_caller_is_or_at_home(tmp_path: Path, monke
 def test_the_working_directory_is_shown_after_the_other_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/usr/share")
     ops = [bare(op) for op in parse(["--cwd", "rw", "--tmpfs", "/usr", "true"]).plan().ops]
-    assert ops == [Tmpfs("/usr"), Bind("/usr/share", source="/usr/share", writable=True)]
+    assert ops == [Tmpfs("/usr"), Bind("/usr/share", source="/usr/share", nofollow=True, writable=True)]

@@ -55,7 +55,7 @@ def test_each_part_of_a_dev_is_a_mount_that_grants_no_more_than_it_needs(sandbox
         "/new/pts": {"rw", "nosuid", "noexec"},
         "/new/shm": {"rw", "nosuid", "nodev"},
         "/new/mqueue": {"rw", "nosuid", "nodev", "noexec"},
-        **{f"/new/{name}": {"rw", "nosuid"} for name in DEVICES},
+        **{f"/new/{name}": {"ro", "nosuid"} for name in DEVICES},
     }
     kinds = {"": "tmpfs", "/pts": "devpts", "/shm": "tmpfs", "/mqueue": "mqueue"}
     assert {name: mounts[f"/new{name}"]["kind"] for name in kinds} == kinds
