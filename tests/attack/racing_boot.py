@@ -1,8 +1,9 @@
-"""Init with somebody beside it who is faster: `boot.py`'s arguments, then what happens right after a directory is made.
+"""Init with somebody beside it who is faster: the arguments of `boot.py`, "--", then what happens.
 
-swap PATH    it is renamed, and a link to PATH of the host takes its name
-share        somebody else made it, a moment before
-slow         nothing, but every system call takes ten milliseconds
+swap PATH               a directory x is renamed when it is made, and a link to PATH of the host takes its name
+share                   somebody else made each directory, a moment before
+replace PATH BY HELD    between the two phases BY takes the name PATH; with HELD 0 no descriptor is kept meanwhile
+slow                    nothing, but every system call takes ten milliseconds
 """
 
 import posix
@@ -52,6 +53,18 @@ match what:
         setattr(posix, "mkdir", make_and_swap)  # noqa: B010  its type is wider
     case "share":
         setattr(posix, "mkdir", make_as_a_peer)  # noqa: B010
+    case "replace":
+        path, by, held = operands
+        enter = stages._enter_intermediate_root
+        if held == "0":
+            stages.RESERVED_DESCRIPTORS = 1 << 30
+
+        def replace_and_enter() -> None:
+            posix.rename(path, f"{path}.moved")
+            posix.rename(by, path)
+            enter()
+
+        stages._enter_intermediate_root = replace_and_enter
     case _:
         for name, value in list(vars(kernel).items()):
             if isinstance(value, FunctionType) and not name.startswith("_"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from igaki.ops import AnyOp, Bind, Mkdir, Place, Proc, Symlink, Tmpfs
 from igaki.ops.setup import NOBODY
-from tests.harness import Sandbox
+from tests.harness import IGAKI, Sandbox
 
 BOOT = Path(__file__).with_name("racing_boot.py")
 
@@ -97,6 +98,34 @@ def test_a_container_that_root_starts_is_closed_to_others_who_are_nobody(root_sa
             own.wait()
             spy.kill()
     assert outcome.returncode == 0
+
+
+@pytest.mark.parametrize(("by", "number"), [("directory", errno.ESTALE), ("link", errno.ELOOP)])
+@pytest.mark.parametrize("held", [True, False])
+def test_a_source_replaced_between_the_phases_is_the_old_one_or_an_error(
+    sandbox: Sandbox, by: str, number: int, held: bool
+) -> None:
+    """The old one while it is held open; where there are too many to hold, what is opened again has to be the same."""
+    parent = sandbox.directory("parent")
+    source, other = sandbox.directory("parent/source"), sandbox.directory("parent/directory")
+    sandbox.file(source / "file", "asked for")
+    sandbox.file(other / "file", "slipped in")
+    (parent / "link").symlink_to("directory")
+    entry = racing_entry(sandbox, "replace", str(source), str(parent / by), str(int(held)))
+    outcome = sandbox.run([Bind("/data", source=str(source))], ["cat", "/data/file"], entry=entry)
+    if held:
+        assert outcome.stdout == "asked for"
+    else:
+        assert outcome.failure is not None
+        assert (outcome.failure.phase, outcome.failure.errno, outcome.failure.path) == ("apply", number, str(source))
+
+
+def test_few_descriptors_are_enough_for_many_sources(sandbox: Sandbox) -> None:
+    sources = [sandbox.directory(f"sources/{number}") for number in range(100)]
+    binds = " ".join(f"--ro-bind {source} /mnt/{source.name}" for source in sources)
+    script = f"ulimit -n 70; exec $0 run --ro-bind / / --tmpfs /mnt {binds} -- sh -c 'ls /mnt | wc -l'"
+    done = sandbox.command("sh", "-c", script, IGAKI)
+    assert (done.stdout, done.stderr) == ("100\n", "")
 
 
 def test_a_source_that_may_hold_no_link_is_refused_when_it_does(sandbox: Sandbox) -> None:
