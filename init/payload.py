@@ -60,7 +60,6 @@ def _become(setup: Setup, inherited: Inherited, report: int) -> None:
     step, path = "prepare the program", ""
     try:
         posix.setpgid(0, 0)
-        inherited.restore()
         signals.set_wakeup_fd(-1)
         for number in IGNORED_BY_PYTHON:  # what has a handler gets its default back from execve(2)
             signals.signal(number, signals.SIG_DFL)
@@ -68,6 +67,7 @@ def _become(setup: Setup, inherited: Inherited, report: int) -> None:
         cwd = _enter(setup.cwd, setup.cwd_else)
         step, path = "pass descriptors on", ""
         report = _arrange(setup.fds, report)
+        inherited.restore()  # not before: a number may be above the caller's limit of descriptors
         argv = [_bytes(argument) for argument in setup.argv]
         env = {name.encode(): _bytes(value) for name, value in setup.env.items()}
         if b"PWD" in env:
