@@ -8,8 +8,8 @@ from errno import EACCES, ENOENT, ENOTDIR
 
 from igaki import signals
 from igaki.handover import EXTRA_FD
-from igaki.init import files, kernel
-from igaki.init.report import Refused
+from igaki.init import kernel
+from igaki.init.report import Refused, step
 from igaki.ops import Failure
 from igaki.ops.base import Octets, Redacted
 from igaki.ops.failure import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_SETUP
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from igaki.ops import Setup
 
+    Command = tuple[list[bytes], list[bytes], dict[bytes, bytes]]
+    """The paths to try, argv and env."""
+
 IGNORED_BY_PYTHON = (signals.SIGPIPE, signals.SIGXFSZ)
 DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
@@ -29,55 +32,54 @@ class Inherited:
 
     def __init__(self) -> None:
         self.umask = posix.umask(0)
-        self.descriptor_limit, self._old_limits = kernel.raise_descriptor_limit()
-
-    def restore(self) -> None:
-        posix.umask(self.umask)
-        kernel.restore_descriptor_limit(self._old_limits)
+        self.descriptor_limit, self.old_limits = kernel.raise_descriptor_limit()
 
 
 def start(setup: Setup, inherited: Inherited) -> int:
-    """Fork and execute. Returns the program's pid; raises Refused when it can't be executed."""
-    read, write = posix.pipe2(posix.O_CLOEXEC)
+    """Fork and execute. Returns the program's pid; raises Refused when it can't be executed.
+
+    What can be done before the fork is done there: every page that the child writes to, be it to count a reference, is
+    copied for it, and that took half of the time from fork to execve.
+    """
+    with step("enter the working directory"):
+        cwd = _enter(setup.cwd, setup.cwd_else)
+    with step("prepare the program"):
+        argv = [_bytes(argument) for argument in setup.argv]
+        env = {name.encode(): _bytes(value) for name, value in setup.env.items()}
+        if b"PWD" in env:
+            env[b"PWD"] = cwd.encode()
+        command = _candidates(argv[0], env), argv, env
+        posix.umask(inherited.umask)
+        read, write = posix.pipe2(posix.O_CLOEXEC)
     pid = posix.fork()
     if pid == 0:
-        try:
-            _become(setup, inherited, write)
-        finally:
-            posix._exit(EXIT_SETUP)
+        _become(setup.fds, inherited.old_limits, command, write)
     posix.close(write)
-    report = b""
-    while piece := posix.read(read, 65536):
-        report += piece
+    posix.chdir("/")
+    report = posix.read(read, 4096)  # nothing, when the descriptor was closed by execve
     posix.close(read)
     if report:
         posix.waitpid(pid, 0)
-        raise Refused(_failure(report))
+        raise Refused(_failure(report, argv[0].decode("utf-8", "backslashreplace")))
     return pid
 
 
-def _become(setup: Setup, inherited: Inherited, report: int) -> None:
-    step, path = "prepare the program", ""
+def _become(numbers: list[int], limits: bytes, command: Command, report: int) -> NoReturn:
+    """Become the program, or report the step at which that failed and the number of the error."""
+    stage = b"prepare the program"
     try:
         posix.setpgid(0, 0)
         signals.set_wakeup_fd(-1)
         for number in IGNORED_BY_PYTHON:  # what has a handler gets its default back from execve(2)
             signals.signal(number, signals.SIG_DFL)
-        step, path = "enter the working directory", setup.cwd
-        cwd = _enter(setup.cwd, setup.cwd_else)
-        step, path = "pass descriptors on", ""
-        report = _arrange(setup.fds, report)
-        inherited.restore()  # not before: a number may be above the caller's limit of descriptors
-        argv = [_bytes(argument) for argument in setup.argv]
-        env = {name.encode(): _bytes(value) for name, value in setup.env.items()}
-        if b"PWD" in env:
-            env[b"PWD"] = cwd.encode()
-        step, path = "execute", argv[0].decode("utf-8", "backslashreplace")
-        _execute(argv, env)
-    except (OSError, ValueError) as error:
-        errno = getattr(error, "errno", None) or 0
-        reason = getattr(error, "strerror", None) or str(error)
-        files.write_all(report, f"{step}\0{errno}\0{reason}\0{path}".encode(), "")
+        report = _arrange(numbers, report)
+        kernel.restore_descriptor_limit(limits)  # not before: a number may be above it
+        stage = b"execute"
+        _execute(*command)
+    except OSError as error:
+        posix.write(report, b"%s\0%d" % (stage, error.errno or 0))
+    finally:
+        posix._exit(EXIT_SETUP)
 
 
 def _enter(cwd: str, otherwise: list[str]) -> str:
@@ -106,31 +108,38 @@ def _arrange(numbers: list[int], report: int) -> int:
     return report
 
 
-def _execute(argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:
-    """Execute `argv`, looked up the way execvp(3) does, in the PATH of `env`."""
-    if b"/" in argv[0]:
-        posix.execve(argv[0], argv, env)
-    denied: OSError | None = None
-    for directory in env.get(b"PATH", DEFAULT_PATH).split(b":"):
+def _candidates(name: bytes, env: dict[bytes, bytes]) -> list[bytes]:
+    """The paths to try for a program, as execvp(3) does: itself, or in each directory of the PATH of `env`."""
+    if b"/" in name:
+        return [name]
+    return [b"%s/%s" % (directory or b".", name) for directory in env.get(b"PATH", DEFAULT_PATH).split(b":")]
+
+
+def _execute(candidates: list[bytes], argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:
+    """Execute the first candidate that can be. Raises OSError, for one that is there rather than those that aren't."""
+    failed = OSError(ENOENT, "")
+    for path in candidates:
         try:
-            posix.execve(b"%s/%s" % (directory or b".", argv[0]), argv, env)
+            posix.execve(path, argv, env)
         except OSError as error:
             if error.errno == EACCES:
-                denied = error
-            elif error.errno not in (ENOENT, ENOTDIR):
+                failed = error
+            elif error.errno not in (ENOENT, ENOTDIR) or len(candidates) == 1:
                 raise
-    raise denied or OSError(ENOENT, "not found in PATH")
+    raise failed
 
 
-def _failure(report: bytes) -> Failure:
-    step, number, reason, path = report.decode("utf-8", "backslashreplace").split("\0", 3)
-    code = EXIT_SETUP
-    hint = ""
-    if step == "execute":
-        code = EXIT_NOT_FOUND if int(number) in (ENOENT, ENOTDIR) else EXIT_NOT_EXECUTABLE
-        if int(number) == ENOENT and "/" in path and _exists(path):
+def _failure(report: bytes, path: str) -> Failure:
+    stage, number = report.decode().split("\0")
+    errno = int(number)
+    code, hint, reason = EXIT_SETUP, "", posix.strerror(errno)
+    if stage == "execute":
+        code = EXIT_NOT_FOUND if errno in (ENOENT, ENOTDIR) else EXIT_NOT_EXECUTABLE
+        if errno == ENOENT and "/" not in path:
+            reason = "not found in PATH"
+        elif errno == ENOENT and _exists(path):
             hint = "the file is there: the interpreter or loader that it names is not"
-    return Failure(step=step, reason=reason, errno=int(number), path=path, hint=hint, exit_code=code)
+    return Failure(step=stage, reason=reason, errno=errno, path=path, hint=hint, exit_code=code)
 
 
 def _exists(path: str) -> bool:
