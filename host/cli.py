@@ -46,11 +46,10 @@ def run(arguments: list[str]) -> int:
     if arguments[:1] in (["--help"], ["-h"]):
         return _print(_help())
     _open_missing_stdio()
+    init = None
     # Before anything else, so that init's interpreter starts while ours goes on.
-    try:
-        init = None if "--dry-run" in arguments else start_init((0, 1, 2))
-    except OSError as error:
-        return _complain(f"cannot start init: {error.strerror}: {error.filename!r}", EXIT_SETUP)
+    if "--dry-run" not in arguments and (init := _start()) is None:
+        return EXIT_SETUP
     from igaki.lite import load_msgspec
 
     load_msgspec()
@@ -67,8 +66,17 @@ def run(arguments: list[str]) -> int:
         from igaki.host.dry_run import describe
 
         return _print(describe(plan))
-    # An argument of the command may be called --dry-run too.
-    return _run(request, plan, init or start_init((0, 1, 2)))
+    init = init or _start()  # an argument of the command may be called --dry-run too
+    return EXIT_SETUP if init is None else _run(request, plan, init)
+
+
+def _start() -> Init | None:
+    """Start init; None, and a word about it, when it can't be."""
+    try:
+        return start_init((0, 1, 2))
+    except OSError as error:
+        _complain(f"cannot start init: {error.strerror}: {error.filename!r}", EXIT_SETUP)
+        return None
 
 
 def _run(request: Request, plan: Plan, init: Init) -> int:
