@@ -58,7 +58,10 @@ def test_for_the_hosts_root_all_that_is_no_process_is_read_only(root_sandbox: Sa
 
 
 def test_where_the_hosts_own_proc_is_partly_covered_the_failure_says_so(sandbox: Sandbox) -> None:
-    script = "mount --bind /dev/null /proc/version; $IGAKI run --ro-bind / / --proc /proc -- true"
+    # All that there are: one that shows everything is enough for the kernel to allow another.
+    procs = "awk '/ - proc /{print $5}' /proc/self/mountinfo"
+    cover = f'for proc in $({procs}); do mount --bind /dev/null "$proc/version"; done'
+    script = f"{cover}; $IGAKI run --ro-bind / / --proc /proc -- true"
     result = sandbox.in_outer_namespace(script)
     assert result.returncode == 125
     assert result.stderr.startswith("igaki: op 1: cannot mount proc on /proc: Operation not permitted")
