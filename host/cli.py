@@ -43,8 +43,6 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """`igaki run`. Returns the exit code."""
-    if arguments[:1] in (["--help"], ["-h"]):
-        return _print(_help())
     _open_missing_stdio()
     init = None
     # Before anything else, so that init's interpreter starts while ours goes on.
@@ -53,11 +51,13 @@ def run(arguments: list[str]) -> int:
     from igaki.lite import load_msgspec
 
     load_msgspec()
-    from igaki.host.options import UsageError, parse
+    from igaki.host.options import HelpWanted, UsageError, parse
 
     try:
         request = parse(arguments)
         plan = request.plan()
+    except HelpWanted:
+        return _print(_help())
     except (UsageError, ValueError) as error:
         return _usage(str(error))
     for warning in request.warnings:
@@ -66,7 +66,9 @@ def run(arguments: list[str]) -> int:
         from igaki.host.dry_run import describe
 
         return _print(describe(plan))
-    init = init or _start()  # an argument of the command may be called --dry-run too
+    if init is None:  # an argument of the command is called --dry-run too
+        _open_missing_stdio()  # an option may have read and closed one
+        init = _start()
     return EXIT_SETUP if init is None else _run(request, plan, init)
 
 
@@ -75,7 +77,8 @@ def _start() -> Init | None:
     try:
         return start_init((0, 1, 2))
     except OSError as error:
-        _complain(f"cannot start init: {error.strerror}: {error.filename!r}", EXIT_SETUP)
+        place = f": {error.filename!r}" if error.filename else ""
+        _complain(f"cannot start init: {error.strerror}{place}", EXIT_SETUP)
         return None
 
 

@@ -16,6 +16,7 @@ from igaki.host.launch import Init, start_init
 from igaki.host.session import Session
 from igaki.ops import Failure, Plan, SetupError
 from igaki.ops.wire import encode_plan
+from igaki.signals import FORWARDED
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
@@ -80,7 +81,12 @@ class Container:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the program. SIGKILL ends the whole container."""
+        """Send the program one of the signals that are passed on (`igaki.signals.FORWARDED`). SIGKILL ends everything.
+
+        Raises ValueError for any other: PID 1 would get it, and keep it.
+        """
+        if number not in (*FORWARDED, signal.SIGKILL):
+            raise ValueError(f"signal {number} is not passed on to the program")
         if self._pid_one is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pid_one, number)
@@ -111,11 +117,14 @@ class Container:
             for stream in (self.stdin, self.stdout, self.stderr):
                 if stream is not None:
                     await stream.aclose()
-            if self.session.pid is None:
-                await self._abort()
-            self.kill()
-            await self._reap()
-            await self._status.aclose()
+            try:
+                if self.session.pid is None:
+                    await self._abort()
+                self.kill()
+                async with self._lock:  # somebody may be waiting for its end
+                    await self._reap()
+            finally:
+                await self._status.aclose()
 
     async def _abort(self) -> None:
         """End stage one, learning the pid of a PID 1 that it may just be starting, so that it can be reaped."""
@@ -147,7 +156,8 @@ async def open_container(
 ) -> AsyncGenerator[Container]:
     """Start a container and hand it out once its program runs. When the block ends, so does everything in it.
 
-    `fds` are further descriptors for the program: number inside to descriptor here. `setup_timeout` is in seconds.
+    `fds` are further descriptors for the program: number inside to descriptor here; they take the place of the plan's
+    `Setup.fds`. `setup_timeout` is in seconds.
 
     Raises SetupError when the container can't be set up, ValueError when the plan is wrong.
     """
@@ -198,6 +208,7 @@ async def run(
     Raises SetupError, ValueError, and subprocess.CalledProcessError when `check` and the program's status isn't 0.
     """
     output: dict[str, bytes] = {}
+    killed: SetupError | None = None
 
     async def feed(stream: trio.lowlevel.FdStream, data: bytes) -> None:
         with suppress(trio.BrokenResourceError):  # the program may end without having read everything
@@ -223,7 +234,13 @@ async def run(
         for name, stream in (("stdout", container.stdout), ("stderr", container.stderr)):
             if stream is not None:
                 nursery.start_soon(collect, name, stream)
-        nursery.start_soon(container.wait)
+        try:
+            await container.wait()
+        except SetupError as error:
+            killed = error  # to be raised by itself rather than in the nursery's group
+            nursery.cancel_scope.cancel()
+    if killed is not None:
+        raise killed
     assert container.returncode is not None
     argv = [str(argument) for argument in plan.setup.argv]
     if check and container.returncode != 0:

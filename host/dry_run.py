@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from igaki.ops import AnyOp, Plan
 
-MOUNTING = (Bind, Dev, Etc, Overlay, Proc, Root, Tmpfs)
+MOUNTING = (Bind, Dev, Overlay, Proc, Tmpfs)
 
 
 def describe(plan: Plan) -> str:
@@ -31,5 +31,7 @@ def _side_effect(ops: list[AnyOp], index: int) -> str:
             if not isinstance(earlier, Bind) or not earlier.writable:
                 return ""
             path = os.path.join(earlier.source, os.path.relpath(op.target, earlier.target))
+            if isinstance(op, (Etc, Root)):
+                return f" [creates what is missing in {path} on the host]"
             return "" if os.path.lexists(path) else f" [creates {path} on the host]"
     return ""

@@ -9,6 +9,7 @@ import time
 from igaki import signals
 from igaki.host.session import Session
 from igaki.ops import Failure, SetupError
+from igaki.signals import ENDING, FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ SETUP_TIMEOUT = 30.0
 
 GRACE = 1.0
 """Seconds that an interrupted set-up may still take."""
-
-ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
-FORWARDED = (*ENDING, signals.SIGUSR1, signals.SIGUSR2, signals.SIGTSTP, signals.SIGCONT, signals.SIGWINCH)
 
 
 class Interrupted(Exception):
@@ -108,6 +106,8 @@ class Foreground:
             if self._interrupted:
                 raise Interrupted(self._interrupted) from None
             raise
+        if self._session.ready:
+            self._interrupted = 0  # it was passed on to the program
         if self._session.pid is not None:
             self._reap_stage_one()
             while self._waiting:

@@ -41,7 +41,12 @@ def start_init(stdio: Sequence[int], extra: Sequence[int] = ()) -> Init:
     Raises OSError. The caller owns the two descriptors of the result, and the process.
     """
     stream_out, stream_in = posix.pipe2(posix.O_CLOEXEC)
-    ours, theirs = (end.detach() for end in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM))
+    try:
+        ours, theirs = (end.detach() for end in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM))
+    except OSError:
+        posix.close(stream_out)
+        posix.close(stream_in)
+        raise
     handed = {0: stdio[0], 1: stdio[1], 2: stdio[2], STREAM_FD: stream_out, STATUS_FD: theirs}
     handed.update({EXTRA_FD + index: fd for index, fd in enumerate(extra)})
     copies: list[int] = []

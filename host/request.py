@@ -125,8 +125,11 @@ class Request:
 
 def _was_given(name: bytes) -> bool:
     """Whether the environment that this process was started with has a variable `name`."""
-    with open("/proc/self/environ", "rb") as file:
-        return any(variable.startswith(name + b"=") for variable in file.read().split(b"\0"))
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return any(variable.startswith(name + b"=") for variable in file.read().split(b"\0"))
+    except OSError:  # there may be no proc here; then it is taken as given
+        return True
 
 
 def _is_normal(path: str) -> bool:

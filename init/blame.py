@@ -40,14 +40,20 @@ class blame:  # noqa: N801  reads as a statement: with blame(ops, root)
         point, culprit = "/", None
         for index, op in enumerate(self.ops[: self.index]):
             for target in _mount_points(op):
-                real = self.root.real_path(target)
-                if _is_below(place, real) and len(real) >= len(point):
+                real = self._real_path(target)
+                if _is_below(place, real):  # whatever was mounted there before is covered now
                     point, culprit = real, index
             if isinstance(op, Remount):
-                real = self.root.real_path(op.target)
+                real = self._real_path(op.target)
                 if real == point or (op.recursive and _is_below(point, real)):
                     culprit = index
         return culprit
+
+    def _real_path(self, target: str) -> str:
+        try:
+            return self.root.real_path(target)
+        except OSError:
+            return target  # what was mounted there is covered by something that has no such path
 
 
 def _mount_points(op: AnyOp | None) -> list[str]:

@@ -7,6 +7,7 @@ a `long`, and old C libraries lack most of them. `_ctypes` is used without the `
 from __future__ import annotations
 
 import posix
+import sys
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, Array, CFuncPtr, _SimpleCData, dlopen, dlsym, get_errno
 from errno import EAGAIN, EINTR, ENOENT, ENOSYS
 
@@ -146,19 +147,22 @@ _syscall = _Function(dlsym(dlopen("", 0), "syscall"))
 
 
 def _numbers() -> dict[str, int]:
+    """The numbers of this machine; none where igaki doesn't know it, so that each call says so."""
     machine = posix.uname().machine
-    if machine not in _NUMBERS:
-        raise OSError(ENOSYS, f"igaki knows the system calls of {' and '.join(_NUMBERS)}, not of {machine}")
-    return _NUMBERS[machine] | _COMMON
+    if machine in ("i386", "i686") and sys.maxsize > 2**32:
+        machine = "x86_64"  # under setarch(8), which changes the name and nothing else
+    return _NUMBERS[machine] | _COMMON if machine in _NUMBERS else {}
 
 
 _numbers_here = _numbers()
 _PADDING = [(0,) * (6 - length) for length in range(7)]
-_OPENAT2 = _numbers_here["openat2"]
+_OPENAT2 = _COMMON["openat2"]
 
 
 def _call(name: str, *arguments: int | bytes | Any, path: str = "", path2: str = "") -> int:
     """Call the kernel; it sees numbers sign-extended to 64 bits. Raises OSError with the paths concerned."""
+    if name not in _numbers_here:
+        raise OSError(ENOSYS, f"igaki knows the system calls of {' and '.join(_NUMBERS)}, not of this machine")
     result: int = _syscall(_numbers_here[name], *arguments, *_PADDING[len(arguments)])
     if result < 0:
         _fail(name, path, path2)

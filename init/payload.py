@@ -55,12 +55,12 @@ def start(setup: Setup, inherited: Inherited) -> int:
     if pid == 0:
         _become(setup.fds, inherited.old_limits, command, write)
     posix.close(write)
-    posix.chdir("/")
     report = posix.read(read, 4096)  # nothing, when the descriptor was closed by execve
     posix.close(read)
     if report:
         posix.waitpid(pid, 0)
-        raise Refused(_failure(report, argv[0].decode("utf-8", "backslashreplace")))
+        raise Refused(_failure(report, argv[0], command[0]))
+    posix.chdir("/")
     return pid
 
 
@@ -122,27 +122,28 @@ def _execute(candidates: list[bytes], argv: list[bytes], env: dict[bytes, bytes]
         try:
             posix.execve(path, argv, env)
         except OSError as error:
-            if error.errno == EACCES:
+            if error.errno == EACCES and (len(candidates) == 1 or _is_there(path)):
                 failed = error
-            elif error.errno not in (ENOENT, ENOTDIR) or len(candidates) == 1:
+            elif error.errno not in (EACCES, ENOENT, ENOTDIR) or len(candidates) == 1:
                 raise
     raise failed
 
 
-def _failure(report: bytes, path: str) -> Failure:
+def _failure(report: bytes, name: bytes, candidates: list[bytes]) -> Failure:
+    path = name.decode("utf-8", "backslashreplace")
     stage, number = report.decode().split("\0")
     errno = int(number)
     code, hint, reason = EXIT_SETUP, "", posix.strerror(errno)
     if stage == "execute":
         code = EXIT_NOT_FOUND if errno in (ENOENT, ENOTDIR) else EXIT_NOT_EXECUTABLE
-        if errno == ENOENT and "/" not in path:
-            reason = "not found in PATH"
-        elif errno == ENOENT and _exists(path):
+        if errno == ENOENT and any(_is_there(candidate) for candidate in candidates):
             hint = "the file is there: the interpreter or loader that it names is not"
+        elif errno == ENOENT and b"/" not in name:
+            reason = "not found in PATH"
     return Failure(step=stage, reason=reason, errno=errno, path=path, hint=hint, exit_code=code)
 
 
-def _exists(path: str) -> bool:
+def _is_there(path: bytes) -> bool:
     try:
         posix.stat(path)
     except OSError:

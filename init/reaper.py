@@ -10,30 +10,18 @@ from igaki import signals
 from igaki.handover import STATUS_FD
 from igaki.init.report import send
 from igaki.ops import Exited, Stopped
+from igaki.signals import ENDING, FORWARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-FORWARDED = (
-    signals.SIGHUP,
-    signals.SIGINT,
-    signals.SIGQUIT,
-    signals.SIGTERM,
-    signals.SIGUSR1,
-    signals.SIGUSR2,
-    signals.SIGCONT,
-    signals.SIGTSTP,
-    signals.SIGWINCH,
-)
 TO_THE_GROUP = (signals.SIGINT, signals.SIGQUIT, signals.SIGTSTP, signals.SIGCONT, signals.SIGWINCH)
 """What a terminal sends to its whole foreground group."""
 
 
 LONGEST_POLL = 86400.0
 """Seconds; poll(2) counts milliseconds in 32 bits."""
-
-ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
 
 
 class Signals:
@@ -68,6 +56,8 @@ class Reaper:
         self._linger = linger
         self._signals = signals
         self._ended = False
+        self._dismissed = False
+        """Whether what lingers has been told to end."""
         self._deadline: float | None = None
 
     def run(self) -> None:
@@ -86,6 +76,8 @@ class Reaper:
                 return
             for number in self._signals.take():
                 self._forward(number)
+            if self._dismissed:
+                return
 
     def _reap(self) -> bool:
         """Collect who has ended. Returns whether there is nothing left to wait for."""
@@ -111,6 +103,8 @@ class Reaper:
         return self._linger == 0
 
     def _forward(self, number: int) -> None:
+        if self._ended:
+            self._dismissed = self._dismissed or number in ENDING
         if self._ended or number == signals.SIGCHLD:
             return
         try:

@@ -38,11 +38,12 @@ NO_USER_NAMESPACES = (
 
 def main(extra_fds: int, *, die_with_thread: bool) -> NoReturn:
     """Stage one. Everything is imported by now: after the pivot an import would read what the container holds."""
-    kernel.close_range(EXTRA_FD + extra_fds, kernel.FD_MAX)
     _guarded(lambda: _stage_one(extra_fds, die_with_thread=die_with_thread))
 
 
 def _stage_one(extra_fds: int, *, die_with_thread: bool) -> None:
+    with step("close what was not handed over"):
+        kernel.close_range(EXTRA_FD + extra_fds, kernel.FD_MAX)
     with step("read the plan"):
         namespaces = read_namespaces(lambda size: posix.read(STREAM_FD, size))
     mapper = None

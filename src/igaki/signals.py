@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 else:
     from _signal import *  # noqa: F403  has no stub, and is what the names above come from
 
+ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+"""What ends a program that doesn't care."""
+
+FORWARDED = (*ENDING, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, SIGWINCH)
+"""What is passed on to the program."""
+
 
 def end_quietly() -> None:
     """Let SIGINT end this process without Python's traceback, until there is something to pass it on to."""
@@ -37,6 +43,8 @@ def end_quietly() -> None:
 
 
 __all__ = [
+    "ENDING",
+    "FORWARDED",
     "SIGCHLD",
     "SIGCONT",
     "SIGHUP",

@@ -472,3 +472,52 @@ def test_lingering_for_weeks_is_no_trouble(user_sandbox: Sandbox) -> None:
 
 def test_without_a_terminal_a_program_that_stops_does_not_stop_igaki(user_sandbox: Sandbox) -> None:
     assert run(user_sandbox, *shell("(sleep 0.2; kill -CONT $$) & kill -STOP $$; exit 5")) == (5, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_lingers_can_be_told_to_end(user_sandbox: Sandbox, number: signal.Signals) -> None:
+    words = ["--linger", "forever", *shell("sleep 99 >/dev/null 2>&1 & echo ready; exit 3")]
+    with started(user_sandbox, *words) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        # It is passed on while the program lives, ends what lingers afterwards: sooner or later either has happened.
+        while process.poll() is None:
+            process.send_signal(number)
+    assert process.returncode in (3, 128 + number)
+
+
+def test_the_op_that_covers_a_place_last_is_the_one_that_is_named(user_sandbox: Sandbox) -> None:
+    _, _, errors = run(user_sandbox, "--ro-bind", "/usr", "/usr", "--ro-bind", "/", "/", "--dir", "/usr/zzz", "true")
+    assert "since op 1: bind / on /" in errors
+
+
+def test_a_dry_run_says_what_a_mirror_creates_on_the_host(user_sandbox: Sandbox) -> None:
+    directory = user_sandbox.directory("empty")
+    _, output, _ = run(user_sandbox, "--dry-run", "--bind", str(directory), "/", "--etc", "--root", "/", "--", "true")
+    assert output.count("[creates what is missing in") == 2
+
+
+def test_a_path_that_cannot_be_searched_hides_no_missing_program(sandbox: Sandbox) -> None:
+    closed = sandbox.directory("closed", 0o000)
+    env = {"PATH": f"{closed}:/usr/bin:/bin"}
+    done = sandbox.command("igaki", "run", "--ro-bind", "/", "/", "--", "no-such-program", env=env)
+    assert (done.returncode, done.stderr) == (127, "igaki: cannot execute: not found in PATH: 'no-such-program'\n")
+
+
+def test_a_missing_interpreter_is_told_wherever_the_script_was_found(user_sandbox: Sandbox) -> None:
+    directory = user_sandbox.directory("scripts")
+    user_sandbox.file(directory / "script", "#!/nope\n", 0o755)
+    for words, env in ((["script"], {"PATH": str(directory)}), (["./script"], ENV)):
+        options = ["--ro-bind", "/", "/", "--chdir", str(directory)]
+        done = user_sandbox.command("igaki", "run", *options, "--", *words, env=env)
+        assert done.returncode == 127
+        assert "the interpreter or loader that it names is not" in done.stderr
+
+
+def test_another_name_of_the_machine_changes_nothing(user_sandbox: Sandbox) -> None:
+    done = user_sandbox.command("setarch", "linux32", IGAKI, "run", "--", "true")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_may_come_late(user_sandbox: Sandbox) -> None:
+    assert run(user_sandbox, "--share-net", "--help")[:2] == (0, run(user_sandbox, "--help")[1])

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import igaki
 from igaki.host import container as container_module
@@ -539,3 +540,48 @@ def run_host() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
             return host
 
         yield run
+
+
+async def test_a_block_can_be_left_while_somebody_outside_it_waits() -> None:
+    codes: list[int | None] = []
+
+    async def wait(container: igaki.Container) -> None:
+        try:
+            codes.append(await container.wait())
+        except SetupError:
+            codes.append(None)
+
+    with nothing_left():
+        for _ in range(10):
+            async with trio.open_nursery() as nursery, igaki.open_container(shell("sleep 99")) as container:
+                nursery.start_soon(wait, container)
+                await trio.testing.wait_all_tasks_blocked()
+    assert codes == [None] * 10
+
+
+async def test_a_container_that_is_killed_meanwhile_is_one_error_of_run() -> None:
+    async def kill_soon() -> None:
+        while True:
+            for pid in children_of(os.getpid()):
+                # PID 1 of another namespace, whose program runs.
+                if "\t1\n" in Path(f"/proc/{pid}/status").read_text().partition("NSpid")[2] and children_of(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    return
+            await trio.sleep(0.01)
+
+    caught: list[SetupError] = []
+    with nothing_left():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill_soon)
+            try:
+                await igaki.run(shell("sleep 99"), capture_stdout=True)
+            except SetupError as error:
+                caught.append(error)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGALRM, signal.SIGCHLD])
+async def test_a_signal_that_would_not_reach_the_program_is_refused(number: signal.Signals) -> None:
+    async with igaki.open_container(shell("sleep 99")) as container:
+        with pytest.raises(ValueError, match="not passed on"):
+            container.send_signal(number)
