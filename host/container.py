@@ -13,16 +13,13 @@ import msgspec
 import trio
 
 from igaki.host.launch import Init, start_init
-from igaki.host.session import Session
+from igaki.host.session import SETUP_TIMEOUT, Session
 from igaki.ops import Failure, Plan, SetupError
 from igaki.ops.wire import encode_plan
 from igaki.signals import FORWARDED
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
-SETUP_TIMEOUT = 30.0
-"""Seconds that setting a container up may take; even thousands of ops need one."""
-
 ABORT_TIMEOUT = 5.0
 """Seconds that the first stage of init gets to notice that it isn't wanted any more."""
 

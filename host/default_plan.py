@@ -6,7 +6,7 @@ import os
 import pwd
 
 from igaki.ops import Bind, Dev, Origin, Proc, Tmpfs
-from igaki.ops.base import check_path
+from igaki.ops.base import check_path, is_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,8 +80,3 @@ def opens_more(cwd: str, homes: list[str]) -> bool:
     """Whether showing `cwd` would show again what the plan covers: a home or what lies above one, say."""
     covered = [*homes, *COVERED, "/tmp"]
     return any(is_below(path, cwd) for path in covered) or any(is_below(cwd, path) for path in COVERED)
-
-
-def is_below(path: str, directory: str) -> bool:
-    """Whether `path` is `directory` or something below it."""
-    return f"{path}/".startswith(f"{directory.rstrip('/')}/")

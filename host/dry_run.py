@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from igaki.host.default_plan import is_below
 from igaki.host.printable import printable
 from igaki.ops import Bind, Chmod, Dev, Etc, Overlay, Proc, Remount, Root, Tmpfs
+from igaki.ops.base import is_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import select
 import time
 
 from igaki import signals
-from igaki.host.session import Session
+from igaki.host.session import SETUP_TIMEOUT, Session
 from igaki.ops import Failure, SetupError
 from igaki.signals import ENDING, FORWARDED
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from igaki.host.launch import Init
     from igaki.ops import Plan
-
-SETUP_TIMEOUT = 30.0
-"""Seconds that setting the container up may take."""
 
 GRACE = 1.0
 """Seconds that an interrupted set-up may still take."""

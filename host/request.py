@@ -51,13 +51,14 @@ class Request:
             self._check_cwd(facts)
             mode = self.cwd_mode or "ro"
             ops = default_plan.default_plan(facts, cwd_mode=mode, share_net=self.share_net)
+        cwd, *otherwise = self._cwd()
         setup = Setup(
             argv=[Octets.if_needed(argument) for argument in self.argv],
             env=self._environment(),
             hostname=self.hostname,
             linger=self.linger,
-            cwd=self._cwd()[0],
-            cwd_else=self._cwd()[1:],
+            cwd=cwd,
+            cwd_else=otherwise,
         )
         return Plan(
             setup,

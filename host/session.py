@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from igaki.ops import AnyOp, Status
 
 
+SETUP_TIMEOUT = 30.0
+"""Seconds that setting a container up may take; even thousands of ops need one."""
+
+
 class Session:
     """The state of a container as seen from outside."""
 

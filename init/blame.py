@@ -6,6 +6,7 @@ import posix
 from errno import EROFS
 
 from igaki.ops import Bind, Dev, Etc, Overlay, Place, Proc, Remount, Root, Tmpfs
+from igaki.ops.base import is_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ class blame:  # noqa: N801  reads as a statement: with blame(ops, root)
         for index, op in enumerate(self.ops[: self.index]):
             for target in _mount_points(op):
                 real = self._real_path(target)
-                if _is_below(place, real):  # whatever was mounted there before is covered now
+                if is_below(place, real):  # whatever was mounted there before is covered now
                     point, culprit = real, index
             if isinstance(op, Remount):
                 real = self._real_path(op.target)
-                if real == point or (op.recursive and _is_below(point, real)):
+                if real == point or (op.recursive and is_below(point, real)):
                     culprit = index
         return culprit
 
@@ -66,7 +67,3 @@ def _mount_points(op: AnyOp | None) -> list[str]:
             return [part.target for part in op.expansion if isinstance(part, Bind)]
         case _:
             return []
-
-
-def _is_below(path: str, directory: str) -> bool:
-    return f"{path}/".startswith(f"{directory.rstrip('/')}/")

@@ -120,6 +120,11 @@ def is_normal(path: str) -> bool:
     return "/." not in path or ("/./" not in f"{path}/" and "/../" not in f"{path}/")
 
 
+def is_below(path: str, directory: str) -> bool:
+    """Whether an absolute `path` is `directory` or something below it, by components."""
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
+
+
 def check_source(what: str, path: str) -> None:
     """Accept an absolute path of the host in UTF-8. Raises ValueError."""
     if not path.startswith("/"):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from igaki.host.default_plan import HostFacts, default_plan, is_below, opens_more
+from igaki.host.default_plan import HostFacts, default_plan, opens_more
 from igaki.ops import Bind, Tmpfs
+from igaki.ops.base import is_below
 from tests.harness import PYTHON_INSIDE, Sandbox
 
 KEY = "id_ed25519"
