@@ -12,26 +12,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from igaki.init.new_root import NewRoot
+    from igaki.init.targets import Targets
     from igaki.ops import AnyOp
 
 
 class blame:  # noqa: N801  reads as a statement: with blame(ops, root)
     """Make a "read-only file system" raised by op `index` name the earlier op that is the reason."""
 
-    __slots__ = ("index", "ops", "root")
+    __slots__ = ("index", "ops", "targets")
 
-    def __init__(self, ops: list[AnyOp | None], index: int, root: NewRoot) -> None:
+    def __init__(self, ops: list[AnyOp | None], index: int, targets: Targets) -> None:
         self.ops = ops
         self.index = index
-        self.root = root
+        self.targets = targets
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if isinstance(error, OSError) and error.errno == EROFS and isinstance(error.filename, str):
-            culprit = self._culprit(self.root.real_path(error.filename))
+            culprit = self._culprit(self.targets.real_path(error.filename))
             if culprit is not None:
                 reason = f"{posix.strerror(EROFS)} since op {culprit}: {self.ops[culprit]}"
                 raise OSError(EROFS, reason, error.filename) from error
@@ -52,7 +52,7 @@ class blame:  # noqa: N801  reads as a statement: with blame(ops, root)
 
     def _real_path(self, target: str) -> str:
         try:
-            return self.root.real_path(target)
+            return self.targets.real_path(target)
         except OSError:
             return target  # what was mounted there is covered by something that has no such path
 

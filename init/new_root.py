@@ -1,15 +1,12 @@
-"""The container's tree while it grows, at /sysroot of the intermediate root, with the host's at /host beside it.
-
-Targets are hostile: an application may have left symlinks in its writable home that point at the host. So each one is
-opened with RESOLVE_IN_ROOT, under which no link leaves /sysroot, and everything is done through that descriptor.
-"""
+"""The container's tree while it grows, at /sysroot of the intermediate root, with the host's at /host beside it."""
 
 from __future__ import annotations
 
 import posix
-from errno import EEXIST, EINVAL, EISDIR, ENOTDIR
+from errno import EINVAL, ENOTDIR
 
 from igaki.init import files, kernel
+from igaki.init.targets import Targets, split
 from igaki.ops.base import parent_mode
 
 TYPE_CHECKING = False
@@ -19,11 +16,7 @@ if TYPE_CHECKING:
     from igaki.init.host_root import HostRoot
     from igaki.ops import Source
 
-SYSROOT = "/sysroot"
-IN_ROOT = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
 PROC_IS_COVERED = "a host's /proc that is partly covered, as in many containers, allows no new one"
-MOUNT_POINT_MODE = 0o444
-"""Of a file created to mount another on; nobody sees it until that is gone."""
 
 
 class NewRoot:
@@ -32,24 +25,15 @@ class NewRoot:
     def __init__(self, host: HostRoot, *, cover_proc: bool) -> None:
         self._host = host
         self._cover_proc = cover_proc
-        self._sysroot, self._identity = _open_sysroot()
+        self.targets = Targets()
         self._scratches = 0
         self._placed = 0
 
     def close(self) -> None:
-        posix.close(self._sysroot)
-
-    def real_path(self, target: str) -> str:
-        """Where `target`, or the nearest directory above it that exists, is in the container, without symlinks."""
-        while (fd := self._open_if_there(target, files.ANYTHING)) is None:
-            target = _split(target)[0]
-        try:
-            return files.read_link(f"/host/proc/self/fd/{fd}").removeprefix(SYSROOT) or "/"
-        finally:
-            posix.close(fd)
+        self.targets.close()
 
     def directory(self, target: str, mode: int = 0o755) -> None:
-        posix.close(self._directory(target, mode))
+        posix.close(self.targets.directory(target, mode))
 
     def bind(self, source: Source, target: str, *, writable: bool = False, devices: bool = False) -> None:
         attributes = kernel.MOUNT_ATTR_NOSUID
@@ -61,7 +45,7 @@ class NewRoot:
         try:
             # Private: what the host mounts below the source later would arrive writable, whatever is set here.
             kernel.mount_setattr(tree, attributes, kernel.MS_PRIVATE, source.path, recursive=True)
-            point = self._directory(target) if source.is_directory else self._file(target)
+            point = self.targets.directory(target) if source.is_directory else self.targets.file(target)
             self._attach(tree, point, source.path, target)
         finally:
             posix.close(tree)
@@ -84,7 +68,7 @@ class NewRoot:
             attributes |= kernel.MOUNT_ATTR_NODEV
         if not executable:
             attributes |= kernel.MOUNT_ATTR_NOEXEC
-        point = self._directory(target, mode)
+        point = self.targets.directory(target, mode)
         try:
             made = kernel.new_mount(kind, dict(options), attributes, target)
         except OSError:
@@ -126,7 +110,7 @@ class NewRoot:
         )
 
     def remount(self, target: str, *, recursive: bool) -> None:
-        point = self._open(target)
+        point = self.targets.open(target)
         try:
             kernel.mount_setattr(point, kernel.MOUNT_ATTR_RDONLY, 0, target, recursive=recursive)
         except OSError as error:
@@ -137,8 +121,8 @@ class NewRoot:
             posix.close(point)
 
     def symlink(self, target: str, text: str) -> None:
-        directory, name = _split(target)
-        parent = self._directory(directory)
+        directory, name = split(target)
+        parent = self.targets.directory(directory)
         try:
             files.make_symlink(parent, name, text, target)
         except FileExistsError:
@@ -162,13 +146,13 @@ class NewRoot:
             posix.close(file)
         try:
             kernel.mount_setattr(tree, attributes, kernel.MS_PRIVATE, target, recursive=True)
-            self._attach(tree, self._file(target), "", target)
+            self._attach(tree, self.targets.file(target), "", target)
         finally:
             posix.close(tree)
 
     def write(self, target: str, data: bytes, mode: int) -> None:
-        directory, name = _split(target)
-        parent = self._directory(directory, parent_mode(mode))
+        directory, name = split(target)
+        parent = self.targets.directory(directory, parent_mode(mode))
         try:
             file = files.make_file(parent, name, 0o600, target)
         finally:
@@ -180,75 +164,19 @@ class NewRoot:
             posix.close(file)
 
     def chmod(self, target: str, mode: int) -> None:
-        point = self._open(target)
+        point = self.targets.open(target)
         try:
             files.change_mode(point, mode, target)
         finally:
             posix.close(point)
 
-    # Targets become descriptors here, and nowhere else.
-
-    def _open(self, target: str, flags: int = files.ANYTHING) -> int:
-        return kernel.openat2(self._sysroot, target.lstrip("/") or ".", flags, IN_ROOT, label=target)
-
-    def _open_if_there(self, target: str, flags: int) -> int | None:
-        return kernel.openat2_if_there(self._sysroot, target.lstrip("/") or ".", flags, IN_ROOT, label=target)
-
-    def _open_existing(self, target: str, flags: int) -> int:
-        fd = self._open_if_there(target, flags)
-        if fd is None:
-            raise OSError(EEXIST, "it is a symlink that leads nowhere in the container", target)
-        return fd
-
-    def _directory(self, target: str, mode: int = 0o755) -> int:
-        """Open the directory `target`, created where missing."""
-        missing: list[str] = []
-        path = target
-        while (fd := self._open_if_there(path, files.DIRECTORY)) is None:
-            missing.append(path)
-            path = _split(path)[0]
-        while missing:
-            path = missing.pop()
-            parent = fd
-            try:
-                fd = files.make_directory(parent, _split(path)[1], parent_mode(mode) if missing else mode, path)
-            except FileExistsError:  # a container that shares a writable mount was faster, or it leads nowhere
-                fd = self._open_existing(path, files.DIRECTORY)
-            finally:
-                posix.close(parent)
-        return fd
-
-    def _file(self, target: str) -> int:
-        """Open `target`, which is anything but a directory; an empty file is created where it is missing."""
-        fd = self._open_if_there(target, files.ANYTHING)
-        if fd is None:
-            directory, name = _split(target)
-            parent = self._directory(directory)
-            try:
-                posix.close(files.make_file(parent, name, MOUNT_POINT_MODE, target))
-                return kernel.openat2(parent, name, files.ANYTHING, kernel.RESOLVE_NO_SYMLINKS, label=target)
-            except FileExistsError:
-                fd = self._open_existing(target, files.ANYTHING)
-            finally:
-                posix.close(parent)
-        if files.is_directory(fd):
-            posix.close(fd)
-            raise OSError(EISDIR, posix.strerror(EISDIR), target)
-        return fd
-
     def _attach(self, tree: int, point: int, label: str, target: str) -> None:
         """Mount `tree` on `point`, which is closed."""
         try:
             kernel.move_mount(tree, point, label, target)
-            self._reopen_if_covered(point)
+            self.targets.reopen_if_covered(point)
         finally:
             posix.close(point)
-
-    def _reopen_if_covered(self, point: int) -> None:
-        # A descriptor of / from before a mount on / goes on to resolve below that mount, and says nothing.
-        if posix.fstat(point)[1:3] == self._identity:
-            posix.close(self._sysroot)
-            self._sysroot, self._identity = _open_sysroot()
 
     def _layer(self, source: Source) -> str:
         """A path of an overlay's layer that needs no escaping, however the directory is called."""
@@ -262,16 +190,16 @@ class NewRoot:
         flags = kernel.MS_SILENT | kernel.MS_NOSUID | kernel.MS_NODEV
         if "upperdir" not in options:
             flags |= kernel.MS_RDONLY
-        point = self._directory(target)
+        point = self.targets.directory(target)
         try:
             kernel.mount("overlay", f"/host/proc/self/fd/{point}", "overlay", flags, data, path=target)
-            self._reopen_if_covered(point)
+            self.targets.reopen_if_covered(point)
         finally:
             posix.close(point)
 
     def _make_proc_read_only(self, target: str) -> None:
         """Cover everything in a new proc that belongs to host user 0 and is no process of the container."""
-        proc = self._open(target, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        proc = self.targets.open(target, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         try:
             for name in posix.listdir(proc):
                 entry = kernel.openat2(proc, name, files.ANYTHING | posix.O_NOFOLLOW, 0, label=f"{target}/{name}")
@@ -290,18 +218,6 @@ class NewRoot:
             kernel.move_mount(tree, entry, path, path)
         finally:
             posix.close(tree)
-
-
-def _open_sysroot() -> tuple[int, tuple[int, int]]:
-    """The container's topmost root, and its inode and device."""
-    fd = files.open_path(SYSROOT, files.DIRECTORY)
-    inode, device = posix.fstat(fd)[1:3]
-    return fd, (inode, device)
-
-
-def _split(path: str) -> tuple[str, str]:
-    directory, _, name = path.rpartition("/")
-    return directory or "/", name
 
 
 def _says(parent: int, name: str, text: str) -> bool:

@@ -15,9 +15,10 @@ from igaki.handover import EXTRA_FD, STATUS_FD, STREAM_FD
 from igaki.init import files, identity, kernel, payload, report
 from igaki.init.blame import blame
 from igaki.init.host_root import HostRoot
-from igaki.init.new_root import SYSROOT, NewRoot
+from igaki.init.new_root import NewRoot
 from igaki.init.reaper import Reaper, Signals
 from igaki.init.report import Clock, Refused, step
+from igaki.init.targets import SYSROOT
 from igaki.ops import Failure, Ready, Settled, Started
 from igaki.ops.wire import STREAM_MAX, decode_body, read_namespaces
 
@@ -209,7 +210,7 @@ def _apply(ops: list[AnyOp], settled: list[AnyOp | None], root: NewRoot, host: H
     """Build the container's tree, in order."""
     for index, (asked, op) in enumerate(zip(ops, settled, strict=True)):
         if op is not None:
-            with step(asked, index, "apply"), blame(settled, index, root):
+            with step(asked, index, "apply"), blame(settled, index, root.targets):
                 op.apply(root)
             host.release()
         clock.apply.append(clock.lap())
