@@ -46,6 +46,10 @@ use)
     .venv/bin/pip install --quiet .
     ;;
 test)
+    # As root the tests also run as an ordinary user.
+    if [ "$(id -u)" = 0 ] && ! setpriv --reuid=65534 --regid=65534 --clear-groups test -x "$PWD"; then
+        fail "an ordinary user can't reach $PWD, as the tests need: please clone it elsewhere, below /srv for example"
+    fi
     missing=
     for need in unshare:util-linux useradd:passwd script:bsdutils ip:iproute2; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${need%:*}" >/dev/null || missing="$missing ${need#*:}"
