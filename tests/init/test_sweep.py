@@ -1,4 +1,4 @@
-"""Every kernel call of every op is made to fail in turn: nothing is swallowed, nothing is left behind."""
+"""Every kernel call of every op is made to fail in turn: nothing is swallowed, no mount is left behind."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def test_every_op_is_swept() -> None:
 def test_no_op_swallows_a_failing_call(user_sandbox: Sandbox, name: str) -> None:
     directory = prepare(user_sandbox)
     op = every_op(directory)[name]
+    mounts = Path("/proc/self/mountinfo").read_text()
     failures: list[Failure] = []
     while len(failures) < MOST_CALLS:
         # There is nothing to execute in the container: a failure to do so means that the op itself went through.
@@ -90,6 +91,7 @@ def test_no_op_swallows_a_failing_call(user_sandbox: Sandbox, name: str) -> None
             break
         failures.append(failure)
     assert failures, "no call was made to fail"
+    assert Path("/proc/self/mountinfo").read_text() == mounts
     assert {failure.errno for failure in failures} == {EIO}
     assert {failure.index for failure in failures} == {0}
     assert {failure.step for failure in failures} == {str(op)}
